@@ -42,24 +42,24 @@ async def bind(host: str, port: int, beside: Sequence[socket.socket] = ()) -> li
     the same port on all addresses, or on one of them, as `0.0.0.0` and `127.0.0.1` have.
     Raises OSError where an address is taken, or none is this machine's.
     """
-    ours = [one for one in beside if port and one.getsockname()[1] == port]
-    for one in ours:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    ours = [listening for listening in beside if port and listening.getsockname()[1] == port]
+    for listening in ours:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         return await _bound(host, port, is_shared=bool(ours))
     finally:
         # Nobody else of this user is let in there.
-        for one in ours:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        for listening in ours:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
 
 async def _bound(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     problem: OSError | None = None
     try:
-        for family, *_, address in dict.fromkeys(found):
+        for family, *_, address in dict.fromkeys(addresses):
             try:
                 place = address[0], port, *address[2:]
                 sockets.append(_listening(family, place, is_shared=is_shared))
@@ -124,14 +124,14 @@ class Acceptor:
         make: Make,
         guests: Guests,
         limits: ServerLimits,
-        quiet: LogRateLimit,
+        log_limit: LogRateLimit,
         certificate: Certificate | None = None,
     ) -> None:
         self.sockets = sockets
         self._make = make
         self._guests = guests
         self._limits = limits
-        self._quiet = quiet
+        self._log_limit = log_limit
         self._certificate = certificate
         self._connections: dict[Connection, _Guest] = {}
         self._arriving: set[asyncio.Task[None]] = set()
@@ -141,7 +141,7 @@ class Acceptor:
         self._pauses: deque[asyncio.TimerHandle] = deque(maxlen=len(sockets))
 
     def open(self) -> None:
-        """From now on everybody may come."""
+        """Accepts connections from now on."""
         for each in self.sockets:
             self._watch(each)
         tasks = [self._usher()]
@@ -150,7 +150,7 @@ class Acceptor:
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
     def turn_away(self) -> None:
-        """Nobody comes in any more; who is in stays. Who waits at the sockets waits on there."""
+        """Stops accepting; open connections stay, and those in the sockets' backlog wait."""
         loop = asyncio.get_running_loop()
         # Once only: by the next time they may be somebody else's.
         for each in self._watched:
@@ -161,7 +161,7 @@ class Acceptor:
         self._pauses.clear()
 
     async def close(self, grace: float = 0.0) -> None:
-        """Nobody comes in any more; the sockets may serve somebody else.
+        """Stops accepting; the sockets may serve a successor.
 
         For `grace` seconds who is in may still ask for something, and is told to come anew.
         """
@@ -208,13 +208,16 @@ class Acceptor:
         task.add_done_callback(self._arriving.discard)
 
     def _make_room(self, share: str) -> None:
-        """Connections that nobody uses end, so that one more of this host fits in."""
-        found = (one.seat(share_of(guest.address)) for one, guest in self._connections.items())
-        seats = [seat for seat in found if seat is not None]
+        """Closes idle connections, so that one more of this host fits in."""
+        found = (
+            open_connection.slot(share_of(guest.address))
+            for open_connection, guest in self._connections.items()
+        )
+        slots = [slot for slot in found if slot is not None]
         now = asyncio.get_running_loop().time()
         held = self._guests.held
         # Some at once: each look goes through all connections.
-        for connection in clients_to_close(share, seats, held, now, _LEAST_IDLE, _AT_ONCE):
+        for connection in clients_to_close(share, slots, held, now, _LEAST_IDLE, _AT_ONCE):
             guest = self._connections.pop(connection)
             guest.leave()
             connection.drop()
@@ -227,7 +230,7 @@ class Acceptor:
         self._complain("too many connections, refused one from", address)
 
     async def _greet(self, client: socket.socket, address: str) -> None:
-        """Hand it over to HTTP, after the TLS handshake where there is one."""
+        """Passes a connection on to HTTP, after the TLS handshake where there is one."""
         guest = _Guest(self._guests, address)
 
         def left(connection: Connection) -> None:
@@ -268,5 +271,5 @@ class Acceptor:
             await asyncio.sleep(min(LOOK_EVERY, self._limits.look_every * 10))
 
     def _complain(self, text: str, detail: object) -> None:
-        if (more := self._quiet.ask()) is not None:
+        if (more := self._log_limit.ask()) is not None:
             log.warning("%s: %s%s", text, detail, more)

@@ -59,7 +59,7 @@ async def list_all(call: ApiCall, query: PageQuery) -> ApiAnswer:
 
 
 async def acknowledge(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    """Hooks are not told again of what somebody knows; they are told of its end."""
+    """An acknowledged alert is not repeated by hooks; its end is."""
     said = body.read(AckBody, call)
     alert = call.path["id"]
     try:

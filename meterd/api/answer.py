@@ -23,7 +23,7 @@ class ApiCall(NamedTuple):
 
     `body` is whole and at most LARGEST_BODY bytes, `media` its Content-Type; `who` is the name
     that logged in, "" where nobody had to; `base` is what stands before every path outside;
-    `last_event` is the last event that a client of a stream has seen; `crowd` is who is
+    `last_event` is the last event that a client of a stream has seen; `server_stats` is who is
     being served.
     """
 
@@ -36,11 +36,11 @@ class ApiCall(NamedTuple):
     who: str = ""
     base: str = ""
     last_event: str = ""
-    crowd: ServerStats = ServerStats()
+    server_stats: ServerStats = ServerStats()
 
 
 class ApiAnswer(NamedTuple):
-    """A body and its media type. What went wrong is no ApiAnswer but an ApiRefusal."""
+    """A body and its media type. Errors are ApiRefusals."""
 
     body: bytes
     media: str = JSON
@@ -63,7 +63,7 @@ class StreamedAnswer(NamedTuple):
 
 
 class FollowingClient(NamedTuple):
-    """A client that wants to be told of changes from now on; empty names mean all."""
+    """A client that follows changes; empty names mean all."""
 
     devices: frozenset[str]
     quantities: frozenset[str]
@@ -71,7 +71,7 @@ class FollowingClient(NamedTuple):
 
 
 def encode(data: Any) -> bytes:
-    """JSON without spaces; what is no number (NaN, infinities) becomes null."""
+    """JSON without spaces; NaN and infinities become null."""
     try:
         return orjson.dumps(data)
     except TypeError:
@@ -95,7 +95,7 @@ def as_json(data: Any, status: int = 200) -> ApiAnswer:
 
 
 def tagged(body: bytes) -> ApiAnswer:
-    """JSON that clients may ask for again: it has an ETag of what it says."""
+    """JSON with an ETag of its content."""
     # Python's own hash is keyed anew at each start, and costs a third of any cryptographic one.
     digest = f"{len(body):x}-{hash(body) & _WORD:x}"
     # Weak: the same answer with gzip has other bytes.

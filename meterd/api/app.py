@@ -26,7 +26,7 @@ from meterd.api.log_rate_limit import LogRateLimit
 from meterd.api.problem import ApiRefusal, quote
 from meterd.api.problem_code import ProblemCode
 from meterd.api.promapi.mount import Mounted, PrometheusApi
-from meterd.api.respond import pour, respond
+from meterd.api.respond import respond, stream_answer
 from meterd.api.route import Route
 from meterd.api.routes import FILES, ROUTES
 from meterd.api.server_stats import ServerStats
@@ -46,7 +46,7 @@ _NOTE_EVERY = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServingRules:
-    """How a site is served. `base` is what stands before every path outside, "" or "/meterd"."""
+    """How a site is served. `base`: the prefix of every public path, "" or "/meterd"."""
 
     access: Access = field(default_factory=Access)
     trusted: tuple[str, ...] = ()
@@ -64,10 +64,10 @@ def build(
         rules or ServingRules(Access(is_loopback=is_loopback(listen))),
         clock or SystemClock(),
     )
-    return _built(site, _guard(listen, rules, clock), clock, rules, ServerStats())
+    return _built(site, _authorisation(listen, rules, clock), clock, rules, ServerStats())
 
 
-def _guard(listen: str, rules: ServingRules, clock: Clock) -> Authorisation:
+def _authorisation(listen: str, rules: ServingRules, clock: Clock) -> Authorisation:
     # A browser has no password for the origin that a rebound name makes.
     name = "" if rules.access.login_always else listen
     return Authorisation(
@@ -79,30 +79,36 @@ def _guard(listen: str, rules: ServingRules, clock: Clock) -> Authorisation:
 
 
 def _built(
-    site: "Site", guard: Authorisation, clock: Clock, rules: ServingRules, crowd: ServerStats
+    site: "Site",
+    authorisation: Authorisation,
+    clock: Clock,
+    rules: ServingRules,
+    server_stats: ServerStats,
 ) -> web.Application:
     app = web.Application(
-        middlewares=[middleware.doorman(guard.check, _nowhere, rules.cors, rules.base)],
+        middlewares=[
+            middleware.access_middleware(authorisation.check, _nowhere, rules.cors, rules.base)
+        ],
         client_max_size=middleware.LARGEST_BODY,
     )
     backlog = Backlog()
-    fanout = Fanout(site, clock, rules.limits.streams, crowd, backlog)
+    fanout = Fanout(site, clock, rules.limits.streams, server_stats, backlog)
     app.on_shutdown.append(lambda _: fanout.close())
     for route in (*ROUTES, *FILES):
-        handler = _handler(route, site, clock, guard, rules.limits, fanout, backlog)
+        handler = _handler(route, site, clock, authorisation, rules.limits, fanout, backlog)
         # A proxy may take the base off, or leave it on.
         for path in dict.fromkeys((route.path, rules.base + route.path)):
             app.router.add_route(route.method, path, handler, expect_handler=middleware.expect)
             if route.method == "GET":
                 app.router.add_route("HEAD", path, handler)
-    prometheus = PrometheusApi(site, clock, lambda: site.reader, crowd, backlog)
+    prometheus = PrometheusApi(site, clock, lambda: site.reader, server_stats, backlog)
     app.cleanup_ctx.append(prometheus.life)
-    for one in prometheus.routes():
-        for path in dict.fromkeys((one.path, rules.base + one.path)):
-            handler = _mounted(one, guard, rules.limits)
-            app.router.add_route(one.method, path, handler, expect_handler=middleware.expect)
+    for prom_route in prometheus.routes():
+        for path in dict.fromkeys((prom_route.path, rules.base + prom_route.path)):
+            handler = _mounted(prom_route, authorisation, rules.limits)
+            app.router.add_route(prom_route.method, path, handler, expect_handler=middleware.expect)
     if rules.base:
-        app.router.add_route("GET", rules.base, _to_page(guard))
+        app.router.add_route("GET", rules.base, _to_page(authorisation))
     if rules.cors.origins:
         app.on_response_prepare.append(_marked(rules.cors))
     if rules.certificate is not None:
@@ -114,17 +120,17 @@ def _handler(
     route: Route,
     site: "Site",
     clock: Clock,
-    guard: Authorisation,
+    authorisation: Authorisation,
     limits: ServerLimits,
     fanout: Fanout,
     backlog: Backlog,
 ) -> middleware.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        via = guard.via(request)
-        who = await guard.let_in(request, via, route.scope)
+        via = authorisation.via(request)
+        who = await authorisation.let_in(request, via, route.scope)
         body = await middleware.body_of(request, limits.body)
         now = clock.now_ms()
-        asked = query.parse(route.query, request.query, now)
+        parsed = query.parse(route.query, request.query, now)
         headers = request.headers
         call = ApiCall(
             site,
@@ -136,27 +142,29 @@ def _handler(
             who.name if who else "",
             via.prefix,
             headers.get("Last-Event-ID", ""),
-            fanout.crowd,
+            fanout.server_stats,
         )
-        answer = await route.function(call, asked)
+        answer = await route.function(call, parsed)
         is_welcome = who.is_welcome if who else _always
         return await _answer(answer, request, fanout, is_welcome, backlog)
 
     return handle
 
 
-def _mounted(one: Mounted, guard: Authorisation, limits: ServerLimits) -> middleware.Handler:
+def _mounted(
+    prom_route: Mounted, authorisation: Authorisation, limits: ServerLimits
+) -> middleware.Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        await guard.let_in(request, guard.via(request), one.scope)
-        return await one.respond(request, await middleware.body_of(request, limits.body))
+        await authorisation.let_in(request, authorisation.via(request), prom_route.scope)
+        return await prom_route.respond(request, await middleware.body_of(request, limits.body))
 
     return handle
 
 
-def _to_page(guard: Authorisation) -> middleware.Handler:
+def _to_page(authorisation: Authorisation) -> middleware.Handler:
     async def redirect(request: web.Request) -> web.StreamResponse:
         # The page's links are relative: they need the slash.
-        location = f"{guard.via(request).prefix}/"
+        location = f"{authorisation.via(request).prefix}/"
         return web.Response(status=308, headers={**HEADERS, "Location": location})
 
     return redirect
@@ -185,7 +193,7 @@ async def _answer(
     if isinstance(answer, ApiAnswer):
         return await respond(answer, request, backlog)
     if isinstance(answer, StreamedAnswer):
-        return await pour(answer, request, is_welcome, backlog)
+        return await stream_answer(answer, request, is_welcome, backlog)
     if request.method == "HEAD":
         return web.Response(headers={**HEADERS, **STREAM})
     return await fanout.follow(request, answer, is_welcome)
@@ -212,7 +220,7 @@ class Running:
     is_tls: bool
     guests: Guests
     _runner: web.AppRunner
-    _entrance: Acceptor
+    _acceptor: Acceptor
     _notes: asyncio.Task[None]
 
     @property
@@ -221,17 +229,19 @@ class Running:
         return f"http{'s' if self.is_tls else ''}://{host}:{self.port}"
 
     def turn_away(self) -> None:
-        """Let nobody in any more. Its sockets may serve a successor: who waits there waits on."""
-        self._entrance.turn_away()
+        """Stops accepting. The sockets may serve a successor: clients in their backlog
+        wait for it.
+        """
+        self._acceptor.turn_away()
 
     async def close(self, *, is_replaced: bool = False, keep_sockets: bool = False) -> None:
         """Stop listening, let requests under way finish, close every connection.
 
         Where another server takes its place, connections that stay open get a last answer.
         """
-        await self._entrance.close(_LEAVING if is_replaced else 0.0)
+        await self._acceptor.close(_LEAVING if is_replaced else 0.0)
         if not keep_sockets:
-            for each in self._entrance.sockets:
+            for each in self._acceptor.sockets:
                 each.close()
         await self._runner.cleanup()
         self._notes.cancel()
@@ -244,51 +254,53 @@ class Assembled:
 
     host: str
     rules: ServingRules
-    guard: Authorisation
-    crowd: ServerStats
+    authorisation: Authorisation
+    server_stats: ServerStats
     runner: web.AppRunner
 
     def open(self, sockets: Sequence[socket.socket]) -> Running:
-        """Let everybody in who comes to these sockets, which listen already."""
-        rules, guard = self.rules, self.guard
-        quiet = LogRateLimit(SystemClock())
+        """Accepts connections from these listening sockets."""
+        rules, authorisation = self.rules, self.authorisation
+        log_limit = LogRateLimit(SystemClock())
         loop = asyncio.get_running_loop()
 
         def make(left: Left) -> Connection:
-            return Connection(self.runner.server, loop, rules.limits, quiet, left)
+            return Connection(self.runner.server, loop, rules.limits, log_limit, left)
 
         def is_known(one: str) -> bool:
-            return is_loopback(one) or guard.way.is_trusted(one)
+            return is_loopback(one) or authorisation.way.is_trusted(one)
 
-        guests = Guests(rules.limits, is_known, self.crowd)
-        entrance = Acceptor(sockets, make, guests, rules.limits, quiet, rules.certificate)
-        entrance.open()
-        notes = asyncio.create_task(_note(guard.locks))
+        guests = Guests(rules.limits, is_known, self.server_stats)
+        acceptor = Acceptor(sockets, make, guests, rules.limits, log_limit, rules.certificate)
+        acceptor.open()
+        notes = asyncio.create_task(_note(authorisation.locks))
         port = sockets[0].getsockname()[1]
         is_tls = rules.certificate is not None
-        return Running(self.host, port, is_tls, guests, self.runner, entrance, notes)
+        return Running(self.host, port, is_tls, guests, self.runner, acceptor, notes)
 
     async def abandon(self) -> None:
-        """It is not to be opened."""
+        """Discards a server that is not going to be opened."""
         await self.runner.cleanup()
 
 
 async def assemble(
     site: "Site", host: str, *, clock: Clock | None = None, rules: ServingRules | None = None
 ) -> Assembled:
-    """All of a server but its sockets; `host` is what it is going to listen on."""
+    """A server without its sockets; `host`: where it is going to listen."""
     rules = rules or ServingRules(Access(is_loopback=is_loopback(host)))
     clock = clock or SystemClock()
-    guard, crowd = _guard(host, rules, clock), ServerStats()
+    authorisation, server_stats = _authorisation(host, rules, clock), ServerStats()
     if (certificate := rules.certificate) is not None:
-        crowd.certificate_expires = lambda: certificate.expires
-    runner = web.AppRunner(_built(site, guard, clock, rules, crowd), shutdown_timeout=_GRACE)
+        server_stats.certificate_expires = lambda: certificate.expires
+    runner = web.AppRunner(
+        _built(site, authorisation, clock, rules, server_stats), shutdown_timeout=_GRACE
+    )
     try:
         await runner.setup()
     except BaseException:
         await runner.cleanup()
         raise
-    return Assembled(host, rules, guard, crowd, runner)
+    return Assembled(host, rules, authorisation, server_stats, runner)
 
 
 async def serve(
@@ -315,6 +327,6 @@ async def _note(locks: Authenticator) -> None:
     try:
         while True:
             await asyncio.sleep(_NOTE_EVERY)
-            await asyncio.to_thread(locks.keyring.note)
+            await asyncio.to_thread(locks.token_store.note)
     finally:
-        locks.keyring.note()
+        locks.token_store.note()

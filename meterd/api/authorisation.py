@@ -31,17 +31,19 @@ class Authorisation:
         return self.way.of(request.remote or "", request.headers, request.scheme)
 
     def check(self, request: web.Request) -> None:
-        """Refuse foreign names where no login is asked; what trusted proxies pass on has one."""
+        """Refuses foreign host names where no login is required; those of trusted proxies are let
+        through.
+        """
         if self.listen and not self.way.is_trusted(request.remote or ""):
             check_host(request.headers.get("Host"), self.listen)
 
     async def let_in(self, request: web.Request, via: RequestOrigin, scope: Scope) -> Who | None:
-        """Who asks; None where it does not matter. Raises ApiRefusal: 401, 403, 421 or 429."""
+        """The user, None where the route needs none. Raises ApiRefusal: 401, 403, 421 or 429."""
         if scope == "open":
             return None
         if scope != "read":
             check_origin(request.headers, via, self.cors)
-        who = await self.locks.who(_asked(request, via))
+        who = await self.locks.who(_login_request(request, via))
         if who == ANYBODY and not via.is_trusted:
             check_near(request.headers.get("Host"), self.listen)
         if who.may(scope):
@@ -52,7 +54,7 @@ class Authorisation:
         raise ApiRefusal(403, ProblemCode.SCOPE_MISSING, detail, hint=_WHO_MAY.format(scope))
 
 
-def _asked(request: web.Request, via: RequestOrigin) -> LoginRequest:
+def _login_request(request: web.Request, via: RequestOrigin) -> LoginRequest:
     def is_uri(uri: str) -> bool:
         """Digest's uri is as the client saw it: maybe before a proxy took its prefix off."""
         if not uri.startswith("/"):

@@ -24,7 +24,7 @@ _RETRY_AFTER = "10"
 
 
 class Lease:
-    """What one answer has in memory; `size` in bytes may change as it goes on."""
+    """The memory of one answer; `size` in bytes may change while it is sent."""
 
     __slots__ = ("_drop", "_taken", "began", "ended", "size")
 
@@ -49,7 +49,7 @@ class Lease:
 
 
 class Backlog:
-    """All answers that are under way. `besides` are bytes that others keep for clients."""
+    """All answers being sent. `besides`: bytes buffered elsewhere for clients."""
 
     def __init__(self, most: int | None = None) -> None:
         self._most = MOST if most is None else most
@@ -67,7 +67,7 @@ class Backlog:
     def lease(
         self, size: int, taken: Callable[[], int], drop: Callable[[], None]
     ) -> Iterator[Lease]:
-        """Room for one more answer. Raises ApiRefusal (503) where there is none."""
+        """Reserves memory for one more answer. Raises ApiRefusal (503) beyond the limit."""
         self.need(size)
         with self.track(size, taken, drop) as made:
             yield made

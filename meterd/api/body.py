@@ -12,7 +12,7 @@ from meterd.model.text import has_controls
 
 
 class Body(BaseModel):
-    """Base of all bodies: what is not named in one is refused."""
+    """Base of all bodies: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,7 +30,9 @@ B = TypeVar("B", bound=Body)
 
 
 def read(model: type[B], call: ApiCall) -> B:
-    """The body as its model; an empty one says nothing. Raises ApiRefusal: 400, 415 or 422."""
+    """The body as its model, which is empty for an empty one. Raises ApiRefusal: 400, 415
+    or 422.
+    """
     media = call.media.partition(";")[0].strip().lower()
     if call.body and media != JSON:
         detail = f"the body is {quote(media)}, and JSON is expected"

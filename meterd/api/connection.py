@@ -56,9 +56,9 @@ class Connection(web.RequestHandler):
         "_left",
         "_limits",
         "_line",
+        "_log_limit",
         "_lost",
         "_phase",
-        "_quiet",
         "_since",
         "_time",
         "_unread",
@@ -70,7 +70,7 @@ class Connection(web.RequestHandler):
         server: web.Server | None,
         loop: asyncio.AbstractEventLoop,
         limits: ServerLimits,
-        quiet: LogRateLimit | None = None,
+        log_limit: LogRateLimit | None = None,
         left: Callable[["Connection"], None] = lambda connection: None,
     ) -> None:
         if server is None:
@@ -90,7 +90,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._limits = limits
-        self._quiet = quiet or LogRateLimit(SystemClock())
+        self._log_limit = log_limit or LogRateLimit(SystemClock())
         self._left = left
         self._lost: Callable[[], None] | None = None
         self._phase = Phase.HEAD
@@ -143,7 +143,7 @@ class Connection(web.RequestHandler):
         self._left(self)
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """For an answer that has no end of its own: who is to know that the client is gone."""
+        """Registers a callback for the loss of the connection, for answers without an end."""
         self._lost = tell
 
     def begun(self) -> None:
@@ -165,8 +165,10 @@ class Connection(web.RequestHandler):
         if self._is_in_line:
             self._line = b""
 
-    def seat(self, share: str) -> "ClientSlot[Connection] | None":
-        """For who has to give way; None where a request is under way, or an answer not taken."""
+    def slot(self, share: str) -> "ClientSlot[Connection] | None":
+        """This connection as one that may be closed; None while a request or an answer is under
+        way.
+        """
         if self.transport is None or self.transport.get_write_buffer_size():
             return None
         # One that sends its first request by the byte is not used yet.
@@ -196,7 +198,7 @@ class Connection(web.RequestHandler):
 
     @property
     def _target(self) -> str:
-        """What the request line asks for, as far as it has come."""
+        """The target of the request line, as far as it was received."""
         return self._line.partition(b" ")[2].decode(errors="replace")
 
     def _watch(self, unread: int, now: float) -> None:
@@ -233,7 +235,7 @@ class Connection(web.RequestHandler):
         return response
 
     def _failed(self, request: web.BaseRequest, error: BaseException | None) -> ApiRefusal:
-        if (more := self._quiet.ask()) is not None:
+        if (more := self._log_limit.ask()) is not None:
             place = quote(request.path)
             log.error("%s %s failed%s", request.method, place, more, exc_info=error)
         detail = "meterd met an error of its own; its log says more"

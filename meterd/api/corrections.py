@@ -51,7 +51,9 @@ class CorrectionList(BaseModel):
 
 
 class Marking(Body):
-    """What a POST says. With a `value` the samples get it, `estimated`; else they are `invalid`."""
+    """The body of a POST. With a `value` the samples get it, `estimated`; else they become
+    `invalid`.
+    """
 
     device: Name
     quantity: Name
@@ -64,20 +66,22 @@ class Marking(Body):
 
     @field_validator("why")
     @classmethod
-    def _said(cls, why: str, info: ValidationInfo) -> str:
+    def _check_why(cls, why: str, info: ValidationInfo) -> str:
         if not why.strip():
             raise ValueError("is empty: say what was wrong with these values")
         return why.strip()
 
 
 class Undoing(Body):
-    """What may be said of an undoing; no body is fine, too."""
+    """The optional body of an undoing."""
 
     who: PlainText = Field("", max_length=LONGEST_WHO)
 
 
 async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    return as_json({"corrections": [row_of(one) for one in await call.site.corrections.all()]})
+    return as_json(
+        {"corrections": [row_of(correction) for correction in await call.site.corrections.all()]}
+    )
 
 
 async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
@@ -87,8 +91,8 @@ async def mark(call: ApiCall, query: NoQuery) -> ApiAnswer:
         detail = "start has to lie before end, and end may not lie in the future"
         raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, parameter="end")
     stored = await call.site.reader.series()
-    lookups.need_devices([marking.device], {one.device for one in stored}, call.site)
-    mine = {one.quantity for one in stored if one.device == marking.device}
+    lookups.need_devices([marking.device], {info.device for info in stored}, call.site)
+    mine = {info.quantity for info in stored if info.device == marking.device}
     lookups.need_quantities([marking.quantity], mine)
     who = call.who or marking.who or _SOMEBODY
     if marking.unit and marking.value is None:
@@ -113,28 +117,28 @@ async def undo(call: ApiCall, query: NoQuery) -> ApiAnswer:
         raise ApiRefusal(
             404, ProblemCode.UNKNOWN_CORRECTION, f"there is no correction {quote(number)}"
         )
-    said = body.read(Undoing, call)
-    who = call.who or said.who or _SOMEBODY
+    undoing = body.read(Undoing, call)
+    who = call.who or undoing.who or _SOMEBODY
     return as_json(row_of(await _done(call.site.corrections.undo(int(number), who, call.now))))
 
 
-def row_of(one: Correction) -> dict[str, Any]:
-    """As it is served."""
+def row_of(correction: Correction) -> dict[str, Any]:
+    """The row that is served."""
     return {
-        "id": one.id,
-        "device": one.device,
-        "quantity": one.quantity,
-        "start": rfc3339(one.start),
-        "end": rfc3339(one.end),
-        "samples": one.n,
-        "value": one.value,
-        "why": one.why,
-        "who": one.who,
-        "made": rfc3339(one.made),
-        "state": one.state,
-        "undone": None if one.undone is None else rfc3339(one.undone),
-        "undone_by": one.undone_by,
-        "lost": one.lost,
+        "id": correction.id,
+        "device": correction.device,
+        "quantity": correction.quantity,
+        "start": rfc3339(correction.start),
+        "end": rfc3339(correction.end),
+        "samples": correction.n,
+        "value": correction.value,
+        "why": correction.why,
+        "who": correction.who,
+        "made": rfc3339(correction.made),
+        "state": correction.state,
+        "undone": None if correction.undone is None else rfc3339(correction.undone),
+        "undone_by": correction.undone_by,
+        "lost": correction.lost,
     }
 
 

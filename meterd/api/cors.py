@@ -29,7 +29,7 @@ class Cors:
         return headers.get("Origin", "") in self.origins
 
     def preflight(self, request: web.BaseRequest) -> web.Response | None:
-        """The answer to what a browser asks before the request itself; None: it is no such."""
+        """The answer to a preflight request; None where it is none."""
         asks = "Access-Control-Request-Method" in request.headers
         if request.method != "OPTIONS" or not asks or not self.allows(request.headers):
             return None
@@ -44,7 +44,7 @@ class Cors:
         return web.Response(status=204, headers=headers)
 
     def mark(self, asked: Mapping[str, str], answered: MutableMapping[str, str]) -> None:
-        """Add to an answer's headers who may read it; `asked` are the request's headers."""
+        """Adds the CORS headers to an answer's headers; `asked`: the request's."""
         if not self.origins:
             return
         vary = answered.get("Vary", "")

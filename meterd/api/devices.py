@@ -32,7 +32,7 @@ class Latency(BaseModel):
 
 
 class DeviceLeftOut(BaseModel):
-    """What is not asked for at the moment, as the device refuses it or gives no answer to it."""
+    """Registers that are not read at the moment, as the device refuses them or does not reply."""
 
     quantities: list[str]
     function: int
@@ -92,16 +92,16 @@ def _latency(state: DeviceState, quantile: float) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _left_out(one: "LeftOut") -> dict[str, Any]:
+def _left_out(left_out: "LeftOut") -> dict[str, Any]:
     return {
-        "quantities": list(one.rows),
-        "function": one.function,
-        "registers": list(one.registers),
-        "max_registers": one.most,
-        "cause": one.cause,
-        "reason": one.reason,
-        "seconds": round(one.lasts, 3),
-        "again_in": round(one.again, 3),
+        "quantities": list(left_out.rows),
+        "function": left_out.function,
+        "registers": list(left_out.registers),
+        "max_registers": left_out.most,
+        "cause": left_out.cause,
+        "reason": left_out.reason,
+        "seconds": round(left_out.lasts, 3),
+        "again_in": round(left_out.again, 3),
     }
 
 
@@ -126,7 +126,7 @@ def describe(device: "DeviceInfo", state: DeviceState) -> dict[str, Any]:
         "polls": state.polls,
         "failures": state.failures,
         "latency_ms": {"p50": _latency(state, 0.5), "p99": _latency(state, 0.99)},
-        "left_out": [_left_out(one) for one in device.left_out()],
+        "left_out": [_left_out(rows) for rows in device.left_out()],
         "timeout_ms": None if device.timeout is None else round(device.timeout * 1000, 3),
         "states": {
             quantity: {str(number): text for number, text in texts.items()}
@@ -138,22 +138,22 @@ def describe(device: "DeviceInfo", state: DeviceState) -> dict[str, Any]:
 async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
     states = call.site.latest.states
     devices = call.site.devices()
-    stored = await _left(call, {device.id for device in devices})
+    stored = await _stored_only(call, {device.id for device in devices})
     rows = [describe(d, states.get(d.id) or DeviceState()) for d in devices]
     return as_json({"devices": rows, "stored": stored})
 
 
-async def _left(call: ApiCall, configured: Container[str]) -> list[dict[str, str]]:
-    """Those that only the store knows. Who asks for devices gets them, store or not."""
+async def _stored_only(call: ApiCall, configured: Container[str]) -> list[dict[str, str]]:
+    """Devices that only the store knows."""
     spans: dict[str, tuple[int, int]] = {}
     try:
         series = await call.site.reader.series()
     except StoreError:
         return []
-    for one in series:
-        if one.device not in configured and one.first is not None and one.last is not None:
-            first, last = spans.get(one.device, (one.first, one.last))
-            spans[one.device] = min(first, one.first), max(last, one.last)
+    for info in series:
+        if info.device not in configured and info.first is not None and info.last is not None:
+            first, last = spans.get(info.device, (info.first, info.last))
+            spans[info.device] = min(first, info.first), max(last, info.last)
     return [
         {"id": name, "first": rfc3339(first), "last": rfc3339(last)}
         for name, (first, last) in sorted(spans.items())
@@ -161,14 +161,14 @@ async def _left(call: ApiCall, configured: Container[str]) -> list[dict[str, str
 
 
 async def show(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    asked = call.path["id"]
+    name = call.path["id"]
     for device in call.site.devices():
-        if device.id == asked:
-            state = call.site.latest.states.get(asked) or DeviceState()
+        if device.id == name:
+            state = call.site.latest.states.get(name) or DeviceState()
             return as_json(describe(device, state))
-    refusal = unknown("device", asked, (device.id for device in call.site.devices()))
-    if (now := lookups.former(call.site).get(asked)) is not None:
+    refusal = unknown("device", name, (device.id for device in call.site.devices()))
+    if (now := lookups.former(call.site).get(name)) is not None:
         refusal.hint = f"it was renamed: it is called {now} now"
-    if any(one["id"] == asked for one in await _left(call, ())):
+    if any(stored["id"] == name for stored in await _stored_only(call, ())):
         refusal.hint = "its history is in the store: see GET series, range, energy and export"
     raise refusal

@@ -108,7 +108,7 @@ class Energy(BaseModel):
 
 
 class _EnergyQuestion(NamedTuple):
-    """What is to be worked out for every device and quantity."""
+    """The parameters for every device and quantity of a request."""
 
     site: "Site"
     zone: ZoneInfo
@@ -118,12 +118,12 @@ class _EnergyQuestion(NamedTuple):
     firsts: Mapping[str, int]
 
 
-def row(device: str, asked: EnergyQuantity, bucket: EnergyBucket, method: str) -> dict[str, Any]:
+def row(device: str, energy: EnergyQuantity, bucket: EnergyBucket, method: str) -> dict[str, Any]:
     """A bucket as answers show it, without costs. Values are exact: thousandths of the unit."""
     return {
         "device": device,
-        "quantity": asked.quantity,
-        "unit": asked.unit,
+        "quantity": energy.quantity,
+        "unit": energy.unit,
         "start": rfc3339(bucket.start),
         "end": rfc3339(bucket.end),
         "time_ms": bucket.start,
@@ -155,21 +155,21 @@ def _share(part: float, whole: float) -> float:
 
 
 def rows_of(
-    device: str, asked: EnergyQuantity, found: Consumption, tariff: Tariff | None
+    device: str, energy: EnergyQuantity, consumption: Consumption, tariff: Tariff | None
 ) -> list[dict[str, Any]]:
     """The rows of one series, as answers show them."""
     return [
-        row(device, asked, bucket, found.method)
+        row(device, energy, bucket, consumption.method)
         | ({} if bucket.bill is None or tariff is None else costs(bucket.bill, tariff.currency))
-        for bucket in found.buckets
+        for bucket in consumption.buckets
     ]
 
 
 def need_energy(quantity: str) -> EnergyQuantity:
     """What a quantity's name asks for. Raises ApiRefusal."""
-    found = energy_quantity(quantity)
-    if found is not None:
-        return found
+    energy = energy_quantity(quantity)
+    if energy is not None:
+        return energy
     if not is_known(quantity):
         energies = [name for name in CATALOGUE if energy_quantity(name)]
         raise unknown("quantity", quantity, energies, parameter="quantity")
@@ -187,16 +187,16 @@ def need_tariff(name: str | None, tariffs: Mapping[str, Tariff]) -> Tariff | Non
     return tariffs[name]
 
 
-def need_priced(asked: EnergyQuantity) -> None:
+def need_priced(energy: EnergyQuantity) -> None:
     """Refuse to price what has no price per kWh."""
-    if not asked.priced:
-        detail = f"a tariff is for active energy, and has no price for {asked.quantity}"
+    if not energy.priced:
+        detail = f"a tariff is for active energy, and has no price for {energy.quantity}"
         hint = "leave tariff out, or ask for import, export or net"
         raise ApiRefusal(422, ProblemCode.NOT_PRICED, detail, hint=hint, parameter="tariff")
 
 
 def need_pieces(zone: ZoneInfo, query: EnergyQuery, now: int) -> list[PeriodSpan]:
-    """The periods that are asked for. Raises ApiRefusal."""
+    """The periods of the request. Raises ApiRefusal."""
     period = Period(query.period)
     end = now if query.end is None else query.end
     start = default_start(zone, period, min(end, now)) if query.start is None else query.start
@@ -222,12 +222,12 @@ async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
     site = call.site
     zone = ZoneInfo(call.site.timezone)
     tariff = need_tariff(query.tariff, site.tariffs)
-    asked = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
-    for each in asked if tariff is not None else ():
+    energies = [need_energy(name) for name in dict.fromkeys(query.quantity or [IMPORT])]
+    for each in energies if tariff is not None else ():
         need_priced(each)
     pieces = need_pieces(zone, query, call.now)
     devices = await _devices(call, query, pieces)
-    if len(pieces) * len(asked) * len(devices) > MOST_ROWS:
+    if len(pieces) * len(energies) * len(devices) > MOST_ROWS:
         detail = (
             f"{len(devices)} devices of {len(pieces)} {query.period}s are more than {MOST_ROWS}"
         )
@@ -236,12 +236,12 @@ async def show(call: ApiCall, query: EnergyQuery) -> ApiAnswer:
     firsts = await _firsts(call, pieces)
     question = _EnergyQuestion(site, zone, pieces, call.now, tariff, firsts)
     head = {"period": query.period, "timezone": call.site.timezone, "tariff": query.tariff}
-    parts = await _in_time(question, devices, asked, bool(query.device))
+    parts = await _in_time(question, devices, energies, bool(query.device))
     return ApiAnswer(b'%b,"energy":[%b]}' % (encode(head)[:-1], b",".join(parts)))
 
 
 async def _devices(call: ApiCall, query: EnergyQuery, pieces: Sequence[PeriodSpan]) -> list[str]:
-    """The devices meant: where none is named, also those that are left in the store alone.
+    """The devices of the request; where none is named, also those that only the store has.
 
     Of these, only those that have samples in that time.
     """
@@ -250,10 +250,12 @@ async def _devices(call: ApiCall, query: EnergyQuery, pieces: Sequence[PeriodSpa
         return list(dict.fromkeys(query.device))
     stored = await call.site.reader.series()
     if query.device:
-        lookups.need_devices(query.device, {*devices, *(one.device for one in stored)}, call.site)
+        lookups.need_devices(
+            query.device, {*devices, *(series.device for series in stored)}, call.site
+        )
         return list(dict.fromkeys(query.device))
     start = pieces[0].start if pieces else 0
-    left = (one.device for one in stored if one.last >= start)
+    left = (series.device for series in stored if series.last >= start)
     return list(dict.fromkeys((*devices, *left)))
 
 
@@ -265,17 +267,20 @@ async def _firsts(call: ApiCall, pieces: Sequence[PeriodSpan]) -> dict[str, int]
     firsts: dict[str, int] = {}
     if not pieces or pieces[0].start > call.now - _LONG:
         return firsts
-    for one in await call.site.reader.series():
-        firsts[one.device] = min(one.first, firsts.get(one.device, one.first))
+    for series in await call.site.reader.series():
+        firsts[series.device] = min(series.first, firsts.get(series.device, series.first))
     return firsts
 
 
 async def _in_time(
-    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[EnergyQuantity], named: bool
+    question: _EnergyQuestion,
+    devices: Sequence[str],
+    energies: Sequence[EnergyQuantity],
+    named: bool,
 ) -> list[bytes]:
     try:
         async with asyncio.timeout(DEADLINE):
-            return [part async for part in _energy(question, devices, asked, named)]
+            return [part async for part in _energy(question, devices, energies, named)]
     except TimeoutError as error:
         detail = f"the store did not answer within {DEADLINE:g} s"
         hint = "ask for a shorter range or fewer devices"
@@ -285,7 +290,10 @@ async def _in_time(
 
 
 async def _energy(
-    question: _EnergyQuestion, devices: Sequence[str], asked: Sequence[EnergyQuantity], named: bool
+    question: _EnergyQuestion,
+    devices: Sequence[str],
+    energies: Sequence[EnergyQuantity],
+    named: bool,
 ) -> AsyncIterator[bytes]:
     """The rows of each series, in JSON. A UPS that nobody named has no rows of nulls."""
     site, zone, pieces, now, tariff, firsts = question
@@ -294,9 +302,11 @@ async def _energy(
         start = max(start, quarter_floor(firsts.get(device, start)))
         return await site.quarters(device, quantity, start, end) if start < end else ((), COUNTER)
 
-    for device, each in product(devices, asked):
-        found = await consume(lookups, device, each, pieces, zone=zone, now=now, tariff=tariff)
-        if found.buckets and (named or found.method):
-            yield encode(rows_of(device, each, found, tariff))[1:-1]
+    for device, energy in product(devices, energies):
+        consumption = await consume(
+            lookups, device, energy, pieces, zone=zone, now=now, tariff=tariff
+        )
+        if consumption.buckets and (named or consumption.method):
+            yield encode(rows_of(device, energy, consumption, tariff))[1:-1]
         # Polls go on while a large answer is written: one series at a time.
         await asyncio.sleep(0)

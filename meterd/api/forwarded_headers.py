@@ -20,7 +20,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """What is known of the way of a request.
+    """Client address and scheme of a request.
 
     `is_direct`: the peer is the client itself, with no proxy in between. `prefix` is what
     stands before every path outside, "" or "/meterd".
@@ -42,7 +42,7 @@ class ForwardedHeaders:
         self._base = base
 
     def is_trusted(self, address: str) -> bool:
-        """Whether a proxy there is believed."""
+        """Whether forwarded headers of that address are used."""
         ip = _parsed(address) if self._trusted else None
         return ip is not None and any(ip in network for network in self._trusted)
 
@@ -65,7 +65,7 @@ class ForwardedHeaders:
         )
 
     def _client(self, peer: str, chain: str) -> str:
-        """The last address that no trusted proxy has: what stands before it anybody can write."""
+        """The last address that is no trusted proxy's: clients can write any before it."""
         client = peer
         for hop in reversed(chain.split(",")[-_MOST_HOPS:]):
             address = _without_port(hop.strip())

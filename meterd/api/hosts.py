@@ -52,7 +52,7 @@ def check_host(header: str | None, listen: str) -> None:
 
 
 def check_near(header: str | None, listen: str) -> None:
-    """On a network where nobody logs in, refuse names that a public DNS may have given out."""
+    """Where no login is required, refuses host names of public DNS."""
     name = _host(header or "").lower().rstrip(".")
     # No browser leaves the name out, and no other client can be led astray.
     if name and not _is_near(name) and name != listen.lower().rstrip("."):

@@ -48,7 +48,7 @@ class LatestSamples(BaseModel):
 
 
 class NewestPoll(NamedTuple):
-    """A poll that holds newest samples, and what is to be said of them."""
+    """A poll that has newest samples, and the flag that makes them stale."""
 
     poll: Poll
     stale: QualityFlag | None
@@ -87,21 +87,21 @@ def _overdue(every: float, poll: Poll) -> QualityFlag:
 
 
 class _Pieces(NamedTuple):
-    """A poll's rows as JSON, cut where their age stands: it alone differs from call to call."""
+    """A poll's rows as JSON, cut at their ages, which alone differ from call to call."""
 
     found: NewestPoll
     seen: frozenset[str]
     bytes: list[bytes]
 
 
-def _pieces(found: NewestPoll, seen: frozenset[str], wanted: Collection[str]) -> _Pieces:
+def _pieces(newest_poll: NewestPoll, seen: frozenset[str], quantities: Collection[str]) -> _Pieces:
     """The columns that no newer poll has (`seen`), and that are wanted."""
-    poll, stale = found
+    poll, stale = newest_poll
     layout, doubts = poll.layout, poll.doubts
     time = encode(rfc3339(poll.time))
     cuts, head = [], b""
     for column, quantity in enumerate(layout.quantities):
-        if quantity in seen or (wanted and quantity not in wanted):
+        if quantity in seen or (quantities and quantity not in quantities):
             continue
         quality, reason = _GOOD if not doubts else doubts.get(column, _GOOD)
         if stale is not None:
@@ -110,7 +110,7 @@ def _pieces(found: NewestPoll, seen: frozenset[str], wanted: Collection[str]) ->
         before = encode({**names, "unit": layout.units[column]})[:-1]
         cuts.append(b'%b%b,"time":%b,"age_s":' % (head, before, time))
         head = b",%b}," % encode({"quality": quality, "reason": reason})[1:-1]
-    return _Pieces(found, seen, [*cuts, head[:-1]] if cuts else [])
+    return _Pieces(newest_poll, seen, [*cuts, head[:-1]] if cuts else [])
 
 
 def _aged(stale: QualityFlag, quality: Quality, reason: str) -> QualityFlag:
@@ -123,7 +123,7 @@ def _aged(stale: QualityFlag, quality: Quality, reason: str) -> QualityFlag:
 
 
 class _Memory:
-    """What was written for one query, by device and place among its polls."""
+    """The encoded rows of one query, by device and place among its polls."""
 
     def __init__(self, wanted: frozenset[str]) -> None:
         self._wanted = wanted
@@ -132,16 +132,21 @@ class _Memory:
     def rows(self, device: "DeviceInfo", state: DeviceState, now: int) -> Iterator[bytes]:
         """Rows of each of the device's polls, with commas between."""
         seen: frozenset[str] = frozenset()
-        for place, found in enumerate(newest(device, state, now)):
+        for place, newest_poll in enumerate(newest(device, state, now)):
             written = self._pieces.get((device.id, place))
-            is_known = written is not None and written.found.poll is found.poll
-            if written is None or not is_known or written.found != found or written.seen != seen:
-                written = _pieces(found, seen, self._wanted)
+            is_known = written is not None and written.found.poll is newest_poll.poll
+            if (
+                written is None
+                or not is_known
+                or written.found != newest_poll
+                or written.seen != seen
+            ):
+                written = _pieces(newest_poll, seen, self._wanted)
                 self._pieces[device.id, place] = written
             if written.bytes:
-                age = max(0, now - found.poll.time) / 1000
+                age = max(0, now - newest_poll.poll.time) / 1000
                 yield (b"%r" % age).join(written.bytes)
-            seen |= found.poll.layout.index.keys()
+            seen |= newest_poll.poll.layout.index.keys()
 
 
 _Key = tuple[tuple[str, ...], tuple[str, ...]]
@@ -179,42 +184,42 @@ def _body(call: ApiCall, query: LatestQuery, left: Sequence[bytes] = ()) -> byte
 
 async def show(call: ApiCall, query: LatestQuery) -> ApiAnswer:
     polled = {device.id for device in call.site.devices() if device.enabled}
-    asked = [name for name in dict.fromkeys(query.device) if name not in polled]
-    if not asked:
+    unpolled = [name for name in dict.fromkeys(query.device) if name not in polled]
+    if not unpolled:
         if query.quantity:
             lookups.need_quantities(query.quantity, lookups.measured(call.site))
         return ApiAnswer(_body(call, query))
     # Only those that are named: what was polled long ago is no news to who asks for all.
     stored = await call.site.reader.series()
     lookups.need_devices(
-        asked, {*lookups.ids(call.site), *(one.device for one in stored)}, call.site
+        unpolled, {*lookups.ids(call.site), *(info.device for info in stored)}, call.site
     )
-    named = {*lookups.measured(call.site), *(one.quantity for one in stored)}
+    named = {*lookups.measured(call.site), *(info.quantity for info in stored)}
     lookups.need_quantities(query.quantity, named)
     mine = [
-        one
-        for one in stored
-        if one.device in asked and (not query.quantity or one.quantity in query.quantity)
+        info
+        for info in stored
+        if info.device in unpolled and (not query.quantity or info.quantity in query.quantity)
     ]
-    return ApiAnswer(_body(call, query, await asyncio.to_thread(_left, call, mine)))
+    return ApiAnswer(_body(call, query, await asyncio.to_thread(_stored_only, call, mine)))
 
 
-def _left(call: ApiCall, series: "Sequence[SeriesInfo]") -> list[bytes]:
+def _stored_only(call: ApiCall, series: "Sequence[SeriesInfo]") -> list[bytes]:
     """The last sample of each series, for devices that are polled no more."""
     by_time: dict[tuple[str, int], list[SeriesInfo]] = {}
-    for one in series:
-        by_time.setdefault((one.device, one.last), []).append(one)
+    for info in series:
+        by_time.setdefault((info.device, info.last), []).append(info)
     rows: list[bytes] = []
     for (device, last), some in by_time.items():
-        names = [(one.device, one.quantity, one.unit) for one in some]
+        names = [(info.device, info.quantity, info.unit) for info in some]
         columns = call.site.reader.columns(names, last, last + 1)
-        for one, (_, values) in zip(some, columns, strict=True):
+        for info, (_, values) in zip(some, columns, strict=True):
             value = float(values[-1]) if len(values) else math.nan
             row = {
                 "device": device,
-                "quantity": one.quantity,
+                "quantity": info.quantity,
                 "value": value if math.isfinite(value) else None,
-                "unit": one.unit,
+                "unit": info.unit,
                 "time": rfc3339(last),
                 "age_s": max(0, call.now - last) / 1000,
                 "quality": Quality.STALE,

@@ -29,7 +29,7 @@ class ServerLimits:
 
     @property
     def streams(self) -> int:
-        """Of all connections so many may stay open for changes; the others are for questions."""
+        """How many connections may be streams; the others are for requests."""
         return self.room * 3 // 4
 
     @property
@@ -40,15 +40,15 @@ class ServerLimits:
 
 
 class Guests:
-    """Counts who is in, from accept to close; also in the server's `crowd`."""
+    """Counts open connections, also in the server's `server_stats`."""
 
     def __init__(
         self,
         limits: ServerLimits,
         is_exempt: Callable[[str], bool],
-        crowd: ServerStats | None = None,
+        server_stats: ServerStats | None = None,
     ) -> None:
-        self._crowd = crowd or ServerStats()
+        self._server_stats = server_stats or ServerStats()
         self._room = limits.room
         self._most_each = limits.most_each
         self._is_exempt = is_exempt
@@ -56,13 +56,13 @@ class Guests:
 
     @property
     def count(self) -> int:
-        """Who is in now."""
-        return self._crowd.connections
+        """The number of open connections."""
+        return self._server_stats.connections
 
     @property
     def refused(self) -> int:
         """How many were turned away so far."""
-        return self._crowd.refused
+        return self._server_stats.refused
 
     @property
     def held(self) -> Counter[str]:
@@ -70,7 +70,7 @@ class Guests:
         return self._each
 
     def admit(self, address: str, make_room: Callable[[str], None] = lambda share: None) -> bool:
-        """Whether one more may come in from there; then it counts until `leave`.
+        """Whether one more connection of that host is allowed; it counts until `leave`.
 
         `make_room` is called where all places are taken, and may call `leave` for some.
         """
@@ -79,15 +79,15 @@ class Guests:
         if not has_many and self.count >= self._room:
             make_room(share)
         if has_many or self.count >= self._room:
-            self._crowd.refused += 1
+            self._server_stats.refused += 1
             return False
         self._each[share] += 1
-        self._crowd.connections += 1
+        self._server_stats.connections += 1
         return True
 
     def leave(self, address: str) -> None:
         share = share_of(address)
-        self._crowd.connections -= 1
+        self._server_stats.connections -= 1
         self._each[share] -= 1
         if not self._each[share]:
             del self._each[share]

@@ -6,7 +6,7 @@ _EVERY = 1.0
 
 
 class LogRateLimit:
-    """Asked before each such line."""
+    """Limits how often a kind of line is logged."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -14,7 +14,7 @@ class LogRateLimit:
         self._left_out = 0
 
     def ask(self) -> str | None:
-        """What to add to the line, mostly nothing; None where there is to be no line."""
+        """The suffix of the line, mostly empty; None where it is not to be logged."""
         now = self._clock.monotonic()
         if now - self._last < _EVERY:
             self._left_out += 1

@@ -21,7 +21,7 @@ def measured(site: "Site") -> set[str]:
 
 
 def need_devices(asked: Iterable[str], known: Iterable[str], site: "Site | None" = None) -> None:
-    """Refuse a device that is not among the known ones; `site` knows of what it was renamed to."""
+    """Raises ApiRefusal for an unknown device; with the new name where it was renamed."""
     names = set(known)
     for name in asked:
         if name not in names:
@@ -37,7 +37,7 @@ def former(site: "Site | None") -> Mapping[str, str]:
 
 
 def need_rule(asked: str, known: Iterable[str]) -> None:
-    """Refuse a rule that is not among the known ones."""
+    """Raises ApiRefusal for an unknown rule."""
     names = set(known)
     if asked not in names:
         raise unknown("rule", asked, names, parameter="rule")

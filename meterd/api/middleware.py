@@ -18,7 +18,7 @@ from meterd.api.problem import ApiRefusal
 from meterd.api.problem_code import ProblemCode
 from meterd.errors import StoreError
 
-__all__ = ["HEADERS", "LARGEST_BODY", "accepts_gzip", "doorman", "refuse", "squeeze"]
+__all__ = ["HEADERS", "LARGEST_BODY", "accepts_gzip", "access_middleware", "gzip_body", "refuse"]
 
 # A long query as a form; all else that is sent here is shorter.
 LARGEST_BODY = 64 * 1024
@@ -90,7 +90,7 @@ async def body_of(request: web.Request, seconds: float) -> bytes:
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
-    """Who asks before sending a body is told to go on, or at once that it is too long."""
+    """Answers `Expect: 100-continue`: go on, or at once that the body is too long."""
     if request.version < HttpVersion11 or request.headers["Expect"].lower() != "100-continue":
         return None
     if (request.content_length or 0) > LARGEST_BODY:
@@ -119,7 +119,7 @@ def _refusal_of(error: web.HTTPException, request: web.BaseRequest, nowhere: Now
     return ApiRefusal(error.status, code, error.text or HTTPStatus(error.status).phrase)
 
 
-def doorman(
+def access_middleware(
     check: Callable[[web.Request], None], nowhere: Nowhere, cors: Cors, base: str = ""
 ) -> Middleware:
     """The one middleware; `check` refuses a whole request, `nowhere` unknown paths."""
@@ -142,21 +142,21 @@ def doorman(
             return no(request, _refusal_of(error, request, nowhere))
 
     @web.middleware
-    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol
         if not isinstance(connection, Connection):
             return await answer(request, handler)
         connection.begun()
         try:
             response = await answer(request, handler)
-            # Who is refused, too, is told to come anew.
+            # A client that was refused has to connect anew, too.
             if connection.is_leaving:
                 response.force_close()
             return response
         finally:
             connection.ended()
 
-    return door
+    return handle
 
 
 def accepts_gzip(header: str) -> bool:
@@ -168,8 +168,8 @@ def accepts_gzip(header: str) -> bool:
     return False
 
 
-async def squeeze(body: bytes, accept_encoding: str) -> tuple[bytes, bool]:
-    """The body, and whether it is gzip now."""
+async def gzip_body(body: bytes, accept_encoding: str) -> tuple[bytes, bool]:
+    """The body, compressed where that is worthwhile, and whether it is."""
     if len(body) < _GZIP_FROM or not accepts_gzip(accept_encoding):
         return body, False
     if len(body) < _GZIP_IN_THREAD:

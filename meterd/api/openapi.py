@@ -72,7 +72,7 @@ class Document(BaseModel):
 
 
 def document(routes: Sequence[Route], base: str = "") -> dict[str, Any]:
-    """The description of the listed routes as plain data; `base` stands before every path."""
+    """The OpenAPI description of the routes as plain data; `base`: the prefix of every path."""
     listed = [route for route in routes if route.listed]
     names, schemas = models_json_schema(list(dict.fromkeys(_models(listed))), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}

@@ -32,7 +32,7 @@ class Page(BaseModel):
 def cut(
     items: Sequence[_T], query: PageQuery, key: Callable[[_T], str]
 ) -> tuple[Sequence[_T], str | None]:
-    """A page, and the cursor of the next; `key` tells items apart for good. Raises ApiRefusal."""
+    """A page, and the cursor of the next; `key` identifies items. Raises ApiRefusal."""
     start = 0
     if query.cursor is not None:
         last = _opened(query.cursor)

@@ -74,7 +74,7 @@ class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
         self.challenges = tuple(challenges)
 
     def sentence(self) -> str:
-        """What is wrong and what to do, for clients that show one text."""
+        """The problem and its hint, for clients that show one text."""
         return f"{self}; {self.hint}" if self.hint else str(self)
 
     def body(self) -> bytes:
@@ -96,7 +96,7 @@ class ApiRefusal(MeterdError):  # noqa: N818 (it is a verdict, not a mishap)
 
 
 class ParameterError(ValueError):
-    """A validator refuses a parameter: what makes an ApiRefusal of it, once its name is known."""
+    """Raised by validators of a parameter; becomes an ApiRefusal with the parameter's name."""
 
     def __init__(
         self, code: ProblemCode, why: str, *, hint: str = "", allowed: Sequence[str] = ()

@@ -45,9 +45,9 @@ class _Collected(Collector):
         return self._families
 
 
-def _steps(families: Families, site: "Site", crowd: ServerStats, now: int) -> Iterator[None]:
+def _steps(families: Families, site: "Site", server_stats: ServerStats, now: int) -> Iterator[None]:
     """Reads the site, with pauses in which polls go on; `now` is Unix ms."""
-    yield from self_metrics.steps(families, site, crowd, now)
+    yield from self_metrics.steps(families, site, server_stats, now)
     for labels, price in PriceSource.of(site, now).latest():
         families.own(prices.METRIC, price, labels)
     for number, device in enumerate(site.devices()):
@@ -83,7 +83,7 @@ def _wants_openmetrics(accept: str) -> bool:
 
 async def show(call: ApiCall, query: NoQuery) -> ApiAnswer:
     families = Families()
-    for _ in _steps(families, call.site, call.crowd, call.now):
+    for _ in _steps(families, call.site, call.server_stats, call.now):
         await asyncio.sleep(0)
     # The text of a thousand devices takes a fifth of a second.
     return await asyncio.to_thread(_written, families, _wants_openmetrics(call.accept))

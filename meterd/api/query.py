@@ -37,7 +37,7 @@ _MILLIS = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": times.LATE
 
 
 class ApiQuery(BaseModel):
-    """Base of all query models: what is not named in one is refused."""
+    """Base of all query models: unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -187,7 +187,7 @@ def _needs(model: type[ApiQuery]) -> bool:
 
 @cache
 def _empty(model: type[Q]) -> Q:
-    """Models are frozen: one that says nothing serves everybody who says nothing."""
+    """The model without parameters; frozen, so one object serves all requests."""
     return model()
 
 

@@ -109,7 +109,7 @@ class RangeAnswer(RootModel[Range | list[FlatPoint]]):
 
 
 class _Found(NamedTuple):
-    """What the store gave for one aggregate; None for samples as they are."""
+    """The series of one aggregate; None for raw samples."""
 
     agg: str | None
     series: "Sequence[SeriesPoints]"
@@ -142,13 +142,13 @@ def _window(call: ApiCall, query: RangeQuery) -> RangeWindow:
 
 
 def _intervals(site: "Site", query: RangeQuery) -> list[int]:
-    """How often the devices asked for are polled, in ms."""
-    asked = frozenset(query.device)
-    return [round(d.interval * 1000) for d in site.devices() if not asked or d.id in asked]
+    """The polling intervals of the devices of the request, in ms."""
+    named = frozenset(query.device)
+    return [round(d.interval * 1000) for d in site.devices() if not named or d.id in named]
 
 
 async def _names(call: ApiCall, query: RangeQuery) -> tuple[list[str], list[str]]:
-    """The devices and quantities meant; the store is asked only where the site cannot tell.
+    """The devices and quantities of the request; the store is read only where the site lacks them.
 
     Where no device is named, those that are left in the store alone are meant, too.
     """
@@ -158,8 +158,8 @@ async def _names(call: ApiCall, query: RangeQuery) -> tuple[list[str], list[str]
     plain = all(name in quantities or is_known(name) for name in query.quantity)
     if not (live and plain and query.quantity):
         stored = await site.reader.series()
-        devices.update(one.device for one in stored)
-        quantities.update(one.quantity for one in stored)
+        devices.update(series.device for series in stored)
+        quantities.update(series.quantity for series in stored)
     lookups.need_devices(query.device, devices, site)
     lookups.need_quantities(query.quantity, quantities)
     return (
@@ -169,14 +169,14 @@ async def _names(call: ApiCall, query: RangeQuery) -> tuple[list[str], list[str]
 
 
 def _columns(site: "Site", devices: Sequence[str], quantities: Sequence[str]) -> int:
-    """How many series these names have at least; one where none is known yet."""
-    wanted = frozenset(quantities)
-    found = 0
+    """The least number of series of these names; one where none is known yet."""
+    named = frozenset(quantities)
+    count = 0
     for device in devices:
         state = site.latest.states.get(device)
         if state is not None and (poll := state.good or state.last) is not None:
-            found += len(wanted.intersection(poll.layout.quantities))
-    return max(1, found)
+            count += len(named.intersection(poll.layout.quantities))
+    return max(1, count)
 
 
 def _edges(call: ApiCall, window: RangeWindow) -> list[int]:
@@ -188,7 +188,7 @@ def _edges(call: ApiCall, window: RangeWindow) -> list[int]:
     return window.calendar.edges(ZoneInfo(call.site.timezone), window.start, end)
 
 
-async def _ask(
+async def _read_series(
     site: "Site",
     names: tuple[list[str], list[str]],
     window: RangeWindow,
@@ -215,20 +215,20 @@ async def show(call: ApiCall, query: RangeQuery) -> ApiAnswer:
     aggregates = list(dict.fromkeys(query.agg)) or ["avg"]
     check_altogether(window, points, _columns(site, devices, quantities) * len(aggregates))
     edges = _edges(call, window)
-    found: list[_Found] = []
+    parts: list[_Found] = []
     for agg in aggregates if devices and quantities else ():
-        series = await _ask(site, names, window, agg, edges)
-        found.append(_Found(None if window.step == RAW else agg, series))
-    _check_found(found)
+        series = await _read_series(site, names, window, agg, edges)
+        parts.append(_Found(None if window.step == RAW else agg, series))
+    _check_found(parts)
     if query.shape == "flat":
-        return tagged(await _flat(found))
+        return tagged(await _flat(parts))
     head: dict[str, Any] = {
         "step_ms": window.step,
         "raised": window.raised and {"from_ms": window.raised.step, "why": window.raised.why},
     }
     if window.calendar is not None:
         head |= {"step": window.text, "timezone": site.timezone}
-    return tagged(await _series(found, head))
+    return tagged(await _series(parts, head))
 
 
 def _check_found(found: Sequence[_Found]) -> None:
@@ -242,9 +242,14 @@ def _check_found(found: Sequence[_Found]) -> None:
 
 async def _series(found: Sequence[_Found], head: Mapping[str, Any]) -> bytes:
     parts: list[bytes] = []
-    for agg, one in ((part.agg, one) for part in found for one in part.series):
-        names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
-        parts.append(encode({**names, "points": one.points}))
+    for agg, series in ((part.agg, series) for part in found for series in part.series):
+        names = {
+            "device": series.device,
+            "quantity": series.quantity,
+            "unit": series.unit,
+            "agg": agg,
+        }
+        parts.append(encode({**names, "points": series.points}))
         # Polls go on while a large answer is written: one series at a time.
         await asyncio.sleep(0)
     return b'{"series":[%b],%b' % (b",".join(parts), encode(head)[1:])
@@ -252,15 +257,15 @@ async def _series(found: Sequence[_Found], head: Mapping[str, Any]) -> bytes:
 
 async def _flat(found: Sequence[_Found]) -> bytes:
     parts: list[bytes] = []
-    for agg, one in ((part.agg, one) for part in found for one in part.series):
-        rows = list(_rows(one, agg))
+    for agg, series in ((part.agg, series) for part in found for series in part.series):
+        rows = list(_rows(series, agg))
         if rows:
             parts.append(encode(rows)[1:-1])
         await asyncio.sleep(0)
     return b"[%b]" % b",".join(parts)
 
 
-def _rows(one: "SeriesPoints", agg: str | None) -> Iterator[dict[str, Any]]:
-    names = {"device": one.device, "quantity": one.quantity, "unit": one.unit, "agg": agg}
-    for time, value in one.points:
+def _rows(series: "SeriesPoints", agg: str | None) -> Iterator[dict[str, Any]]:
+    names = {"device": series.device, "quantity": series.quantity, "unit": series.unit, "agg": agg}
+    for time, value in series.points:
         yield {"time": time, **names, "value": value}

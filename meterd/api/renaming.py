@@ -74,7 +74,7 @@ class ReplacedMeter(BaseModel):
 
 
 def row(old: str, new: str, now: int) -> dict[str, Any]:
-    """As it is served; `now` is Unix ms."""
+    """The row that is served; `now` is Unix ms."""
     return {"device": new, "was": old, "time": rfc3339(now)}
 
 
@@ -100,13 +100,13 @@ async def replace(call: ApiCall, query: NoQuery) -> ApiAnswer:
 
 
 def replaced_row(device: str, at: int, found: "Replaced", *, undo: bool) -> dict[str, Any]:
-    """As it is served; `at` is Unix ms."""
+    """The row that is served; `at` is Unix ms."""
     head = {"device": device, "at": rfc3339(at), "replaced": not undo}
     return {**head, "totals": found.written, "events": list(found.events)}
 
 
 async def _done(work: Coroutine[Any, Any, _T]) -> _T:
-    """What the site makes of it. Raises ApiRefusal, StoreError."""
+    """Runs the work. Raises ApiRefusal, StoreError."""
     try:
         return await unbroken(work, "GET devices")
     except StoreError:

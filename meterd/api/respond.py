@@ -26,7 +26,7 @@ _SOCKET_BUFFER = 256 * 1024
 async def respond(
     answer: ApiAnswer, request: web.Request, backlog: Backlog | None = None
 ) -> web.Response:
-    """A whole body; 304 where the client says that it has it."""
+    """A whole body; 304 where the client has it already."""
     headers = {**_PLAIN, **answer.headers, "Content-Type": answer.media}
     etag = headers.get("ETag")
     known = request.headers.get("If-None-Match", "")
@@ -46,7 +46,7 @@ async def whole(
     """A body, with gzip where the client takes it. Raises ApiRefusal (503): too much waits."""
     if backlog is not None and len(body) >= COUNTED_FROM:
         backlog.need(len(body))
-    body, is_gzip = await middleware.squeeze(body, request.headers.get("Accept-Encoding", ""))
+    body, is_gzip = await middleware.gzip_body(body, request.headers.get("Accept-Encoding", ""))
     told = {**headers, "Content-Encoding": "gzip"} if is_gzip else headers
     if backlog is None or len(body) < COUNTED_FROM or request.method == "HEAD":
         return web.Response(body=body, status=status, headers=told)
@@ -71,7 +71,7 @@ class _Counted(web.Response):
         self._size = len(body)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Returns when what is left fits in the connection's buffer."""
+        """Returns when the rest fits in the connection's buffer."""
         transport = self._request.transport
         if transport is None:
             return await super().write_eof(data)
@@ -85,13 +85,13 @@ class _Counted(web.Response):
             return await super().write_eof(data)
 
 
-async def pour(
+async def stream_answer(
     flow: StreamedAnswer,
     request: web.Request,
     is_welcome: Callable[[], bool],
     backlog: Backlog | None = None,
 ) -> web.StreamResponse:
-    """Part by part, as fast as the client takes them. Raises what the first part raises.
+    """Sends part by part, as fast as the client reads. Raises what the first part raises.
 
     It ends where the client's login does: a slow client may take hours.
     """

@@ -35,13 +35,13 @@ class AllSeries(Page):
     series: list[Series]
 
 
-def _key(one: "SeriesInfo") -> str:
-    return f"{one.device}\n{one.quantity}\n{one.unit}"
+def _key(info: "SeriesInfo") -> str:
+    return f"{info.device}\n{info.quantity}\n{info.unit}"
 
 
-def _wanted(one: "SeriesInfo", query: SeriesQuery) -> bool:
-    is_device = not query.device or one.device in query.device
-    return is_device and (not query.quantity or one.quantity in query.quantity)
+def _wanted(info: "SeriesInfo", query: SeriesQuery) -> bool:
+    is_device = not query.device or info.device in query.device
+    return is_device and (not query.quantity or info.quantity in query.quantity)
 
 
 async def list_all(call: ApiCall, query: SeriesQuery) -> ApiAnswer:
@@ -49,18 +49,18 @@ async def list_all(call: ApiCall, query: SeriesQuery) -> ApiAnswer:
     return await asyncio.to_thread(_answer, await call.site.reader.series(), query)
 
 
-def _answer(known: "Sequence[SeriesInfo]", query: SeriesQuery) -> ApiAnswer:
-    found = [one for one in known if _wanted(one, query)]
-    some, following = pages.cut(found, query, _key)
+def _answer(infos: "Sequence[SeriesInfo]", query: SeriesQuery) -> ApiAnswer:
+    selected = [info for info in infos if _wanted(info, query)]
+    page, following = pages.cut(selected, query, _key)
     rows = [
         {
-            "device": one.device,
-            "quantity": one.quantity,
-            "unit": one.unit,
-            "kind": one.kind,
-            "first": rfc3339(one.first),
-            "last": rfc3339(one.last),
+            "device": info.device,
+            "quantity": info.quantity,
+            "unit": info.unit,
+            "kind": info.kind,
+            "first": rfc3339(info.first),
+            "last": rfc3339(info.last),
         }
-        for one in some
+        for info in page
     ]
     return tagged(encode({"series": rows, "next": following}))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class ServerStats:
-    """`connections` and `streams` are there now; `refused` and `slow` only ever rise.
+    """`connections` and `streams`: open now; `refused` and `slow`: counters.
 
     `slow` counts how often the client of a stream fell behind, and was told no more until it
     had read all. `certificate_expires` gives Unix seconds, None where no certificate is served.

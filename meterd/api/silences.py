@@ -49,27 +49,27 @@ class Removed(BaseModel):
 
 
 async def list_all(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    return as_json({"silences": [_row(one) for one in call.site.alerting.silences()]})
+    return as_json({"silences": [_row(silence) for silence in call.site.alerting.silences()]})
 
 
 async def add(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    said = body.read(SilenceBody, call)
-    start = call.now if said.start is None else said.start
-    if not max(start, call.now) < said.end <= start + LONGEST:
+    wanted = body.read(SilenceBody, call)
+    start = call.now if wanted.start is None else wanted.start
+    if not max(start, call.now) < wanted.end <= start + LONGEST:
         detail = "end has to lie after start and after now, and at most a year after start"
         raise ApiRefusal(422, ProblemCode.BAD_RANGE, detail, hint="write now+2h", parameter="end")
-    if said.rule:
+    if wanted.rule:
         active = {alert.rule for alert in call.site.alerts()}
-        lookups.need_rule(said.rule, {*call.site.alerting.rule_names, *active})
-    if said.device:
-        lookups.need_devices([said.device], lookups.ids(call.site), call.site)
-    if said.quantity:
-        lookups.need_quantities([said.quantity], lookups.measured(call.site))
-    asked = Silence(
-        "", start, said.end, said.rule, said.device, said.quantity, call.who, said.comment
+        lookups.need_rule(wanted.rule, {*call.site.alerting.rule_names, *active})
+    if wanted.device:
+        lookups.need_devices([wanted.device], lookups.ids(call.site), call.site)
+    if wanted.quantity:
+        lookups.need_quantities([wanted.quantity], lookups.measured(call.site))
+    silence = Silence(
+        "", start, wanted.end, wanted.rule, wanted.device, wanted.quantity, call.who, wanted.comment
     )
     try:
-        made = call.site.alerting.silence(asked)
+        made = call.site.alerting.silence(silence)
     except ValueError as error:
         hint = "remove some: DELETE silences/{id}"
         raise ApiRefusal(409, ProblemCode.TOO_MANY_SILENCES, str(error), hint=hint) from error
@@ -77,11 +77,11 @@ async def add(call: ApiCall, query: NoQuery) -> ApiAnswer:
 
 
 async def remove(call: ApiCall, query: NoQuery) -> ApiAnswer:
-    asked = call.path["id"]
-    if not call.site.alerting.unsilence(asked):
-        detail = f"there is no silence {quote(asked)}, or it is over"
+    number = call.path["id"]
+    if not call.site.alerting.unsilence(number):
+        detail = f"there is no silence {quote(number)}, or it is over"
         raise ApiRefusal(404, ProblemCode.UNKNOWN_SILENCE, detail, hint="see GET silences")
-    return as_json({"removed": asked})
+    return as_json({"removed": number})
 
 
 def _row(silence: Silence) -> dict[str, Any]:

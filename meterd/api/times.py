@@ -94,7 +94,7 @@ def rfc3339_ms(text: str) -> int | None:
 
 
 def too_late(seconds: float) -> str:
-    """What is to be said of so many Unix seconds, which are beyond the year 9999."""
+    """The text for a time in Unix seconds beyond the year 9999."""
     if seconds > LATEST_MS:
         return "lies outside the years 1970 to 9999"
     year = 1970 + int(seconds // _YEAR_S)

@@ -26,7 +26,7 @@ def _log(text: str, data: Mapping[str, object]) -> None:
 
 
 class Certificate:
-    """A server's certificate. `context` is another one after each renewal: ask for it anew.
+    """A server's certificate. `context` is replaced at each renewal: do not keep it.
 
     One context cannot serve a renewal: OpenSSL keeps a chain for each kind of key in it, so a
     certificate with an RSA key would stand beside the old one with an EC key, and clients go on
@@ -36,7 +36,7 @@ class Certificate:
     def __init__(self, certificate: Path, key: Path, tell: Tell = _log) -> None:
         self._files = (certificate, key)
         self._tell = tell
-        self._stamp = self._look()
+        self._stamp = self._stamps()
         self._told = ""  # what is wrong with the files as they are
         self._flaw = ""
         self._flaw_day = 0.0
@@ -45,31 +45,31 @@ class Certificate:
 
     @property
     def expires(self) -> float | None:
-        """Of what is served: Unix seconds, None where it cannot be told."""
+        """When the certificate in use expires, Unix seconds; None where it cannot be read."""
         return None if self.validity is None else self.validity.end
 
     def watch(self, now: float | None = None) -> bool:
-        """Renew it, and tell what people should know of it. `now` is Unix seconds."""
+        """Reloads renewed files, and warns of the expiry. `now` is Unix seconds."""
         is_new = self.renew()
         self.warn(time.time() if now is None else now)
         return is_new
 
     def renew(self) -> bool:
-        """Take what is new; True where something was. What cannot be used changes nothing.
+        """Loads changed files; True where there were any. Files that cannot be used change nothing.
 
         Files that are half written are looked at again until they fit. New connections get the
         new certificate; those that are open keep theirs.
         """
-        stamp = self._look()
+        stamp = self._stamps()
         if stamp == self._stamp:
             return False
         try:
             context = self._load()
-            found = self._read_validity()
+            validity = self._read_validity()
         except MeterdError as error:
             self._complain(str(error))
             return False
-        self.context, self.validity = context, found
+        self.context, self.validity = context, validity
         # What changed while it was read is seen at the next look.
         self._stamp, self._told, self._flaw = stamp, "", ""
         facts = {"file": str(self._files[0]), "expires": self.expires, "usable": True}
@@ -83,7 +83,7 @@ class Certificate:
             self._tell(f"the old certificate stays in use: {text}", facts)
 
     def warn(self, now: float) -> None:
-        """Tells once a day that it expires, or has expired."""
+        """Logs once a day that the certificate expires, or has expired."""
         flaw = "" if self.validity is None else self.validity.flaw(now)
         if not flaw:
             self._flaw = ""
@@ -114,16 +114,23 @@ class Certificate:
     def _read_validity(self) -> Validity | None:
         return validity_of(self._files[0])
 
-    def _look(self) -> Stamp:
+    def _stamps(self) -> Stamp:
         stamps: list[tuple[int, ...]] = []
         for file in self._files:
             try:
-                told = file.stat()
+                file_stat = file.stat()
             except (OSError, ValueError):
                 stamps.append(())
             else:
                 # ctime, too: permissions may have been what was wrong.
-                stamps.append((told.st_ino, told.st_mtime_ns, told.st_ctime_ns, told.st_size))
+                stamps.append(
+                    (
+                        file_stat.st_ino,
+                        file_stat.st_mtime_ns,
+                        file_stat.st_ctime_ns,
+                        file_stat.st_size,
+                    )
+                )
         return tuple(stamps)
 
 
@@ -139,8 +146,8 @@ def validity_of(file: Path) -> Validity | None:
 
 def _need_file(file: Path) -> None:
     """OpenSSL would read a device for ever. Raises OSError or ValueError."""
-    told = file.stat()
-    if not stat.S_ISREG(told.st_mode):
+    file_stat = file.stat()
+    if not stat.S_ISREG(file_stat.st_mode):
         raise ValueError(f"{file} is no file")
-    if told.st_size > SIZE_LIMIT:
+    if file_stat.st_size > SIZE_LIMIT:
         raise ValueError(f"{file} is larger than {SIZE_LIMIT >> 10} KiB")

@@ -18,7 +18,7 @@ log = logging.getLogger("meterd.api")
 
 
 async def unbroken(work: Coroutine[Any, Any, _T], see: str) -> _T:
-    """What came of it. A client that goes away leaves nothing half done.
+    """The result of the work, which goes on where the client goes away.
 
     `see` says where to look for what takes too long. Raises ApiRefusal (503) for that, and what the
     work raises.

@@ -36,7 +36,7 @@ class Validity:
         return (self.end - now) / DAY
 
     def flaw(self, now: float) -> str:
-        """What people should know of it now, "" where it is well. `now` is Unix seconds."""
+        """The warning about the certificate, "" where there is none. `now` is Unix seconds."""
         end = datetime.fromtimestamp(self.end, UTC).strftime("%Y-%m-%d %H:%M UTC")
         if now >= self.end:
             return f"has expired, at {end}: clients refuse it"
@@ -51,11 +51,14 @@ class Validity:
 
 def validity(pem: bytes) -> Validity | None:
     """Of all certificates of a PEM file together; None where no certificate can be read."""
-    found = [_of_one(body) for body in _PEM.findall(pem)]
-    known = [one for one in found if one is not None]
-    if not known:
+    certificates = [_of_one(body) for body in _PEM.findall(pem)]
+    readable = [certificate for certificate in certificates if certificate is not None]
+    if not readable:
         return None
-    return Validity(max(one.start for one in known), min(one.end for one in known))
+    return Validity(
+        max(certificate.start for certificate in readable),
+        min(certificate.end for certificate in readable),
+    )
 
 
 def _of_one(body: bytes) -> Validity | None:
@@ -80,7 +83,7 @@ def _content(der: bytes, tag: int) -> bytes:
 
 def _parts(der: bytes) -> list[tuple[int, bytes]]:
     """Tag and content of each element."""
-    found, at = [], 0
+    parts, at = [], 0
     while at < len(der):
         tag, size, at = der[at], der[at + 1], at + 2
         if size & 0x80:
@@ -88,9 +91,9 @@ def _parts(der: bytes) -> list[tuple[int, bytes]]:
             size, at = int.from_bytes(der[at : at + count], "big"), at + count
         if at + size > len(der):
             raise ValueError("an element is cut off")
-        found.append((tag, der[at : at + size]))
+        parts.append((tag, der[at : at + size]))
         at += size
-    return found
+    return parts
 
 
 def _time(tag: int, content: bytes) -> float:

@@ -43,12 +43,12 @@ class Calendar:
     @classmethod
     def read(cls, text: str) -> "Calendar | None":
         """From `1d`, `1w`, `1mo`, `1y`; None if it is anything else. Raises ValueError for 0."""
-        found = _CALENDAR.fullmatch(text)
-        if found is None:
+        match = _CALENDAR.fullmatch(text)
+        if match is None:
             return None
-        if not int(found[1]):
+        if not int(match[1]):
             raise ValueError("is too short")
-        return cls(int(found[1]), _PERIODS[found[2]])
+        return cls(int(match[1]), _PERIODS[match[2]])
 
     @property
     def text(self) -> str:
@@ -56,7 +56,7 @@ class Calendar:
 
     @property
     def nominal(self) -> int:
-        """About how long it is, in ms."""
+        """The length in ms, for months and years about."""
         return self.count * _NOMINAL[self.period]
 
     def edges(self, zone: tzinfo, start: int, end: int) -> list[int]:
@@ -64,21 +64,21 @@ class Calendar:
 
         Empty where they are those of the same step in UTC: its roll-ups are the faster ones.
         """
-        found = run_starts(zone, self.period, self.count, start, end)
-        is_utc = self.period is Period.DAY and all(edge % self.nominal == 0 for edge in found)
-        return [] if is_utc else found
+        edges = run_starts(zone, self.period, self.count, start, end)
+        is_utc = self.period is Period.DAY and all(edge % self.nominal == 0 for edge in edges)
+        return [] if is_utc else edges
 
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """A step as it was asked for: ms, 0 for raw; of the calendar, where the text said so."""
+    """A step as in the request: ms, 0 for raw, or of the calendar."""
 
     ms: int
     calendar: Calendar | None = None
 
 
 class Raised(NamedTuple):
-    """A step (ms) that was asked for and not given, and why."""
+    """The step (ms) of the request that was raised, and the reason."""
 
     step: int
     why: str
@@ -101,7 +101,7 @@ class RangeWindow(NamedTuple):
         return "raw" if self.step == RAW else spell(self.step)
 
     def chosen(self, step: int) -> "RangeWindow":
-        """The same with a step that nobody named: whole days are those of the site's clock."""
+        """The window with an automatic step: whole days are those of the site's clock."""
         is_days = step > 0 and step % DAY == 0
         return self._replace(
             step=step, calendar=Calendar(step // DAY, Period.DAY) if is_days else None
@@ -109,8 +109,8 @@ class RangeWindow(NamedTuple):
 
     def coarser(self, step: int, why: str) -> "RangeWindow":
         """The same with a longer step."""
-        asked = self.raised.step if self.raised else self.step
-        return self.chosen(step)._replace(raised=Raised(asked, why))
+        first_step = self.raised.step if self.raised else self.step
+        return self.chosen(step)._replace(raised=Raised(first_step, why))
 
 
 def nice_step(span: int, least: int = 0, most: int = COMFORTABLE_POINTS) -> int:
@@ -133,7 +133,9 @@ def thinned(window: RangeWindow, most: int, interval: int) -> RangeWindow:
 
 
 def kept(window: RangeWindow, keep: float | None, now: int) -> RangeWindow:
-    """No finer than what is left of the past; `keep` is how long raw samples stay, in seconds."""
+    """The window with a step no finer than what is stored of its time; `keep`: how long raw samples
+    stay, in seconds.
+    """
     if keep is None or window.step >= QUARTER:
         return window
     # Deleted is by whole days of UTC.

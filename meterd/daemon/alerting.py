@@ -50,7 +50,7 @@ def rules(settings: Settings) -> Iterator[Rule]:
 
 
 def _number(name: str, rule: RuleSettings, settings: Settings) -> float | None:
-    """What the quantity must equal; a state's text is looked up in the devices' maps."""
+    """The number that `equals` stands for; a state's text is looked up in the devices' maps."""
     if not isinstance(rule.equals, str):
         return rule.equals
     numbers: dict[str, set[int]] = {}
@@ -60,11 +60,11 @@ def _number(name: str, rule: RuleSettings, settings: Settings) -> float | None:
         states = registry.states(device.driver, device.options).get(rule.quantity, {})
         for number, text in states.items():
             numbers.setdefault(text, set()).add(number)
-    meant = numbers.get(rule.equals, set())
-    if len(meant) == 1:
-        return float(*meant)
-    if meant:
-        why = f"is {' and '.join(map(str, sorted(meant)))} in different devices"
+    matching = numbers.get(rule.equals, set())
+    if len(matching) == 1:
+        return float(*matching)
+    if matching:
+        why = f"is {' and '.join(map(str, sorted(matching)))} in different devices"
         hint = "write a rule for each kind of device, or the number"
     else:
         why = f"is no state of {rule.quantity} in any device that the rule watches"
@@ -89,22 +89,22 @@ class AlertPart:
         self.hooks: dict[str, tuple[HookSettings, Webhook]] = {}
 
     async def prepare(self, settings: Settings | None) -> PreparedChange:
-        """Raises ConfigError. A hook whose settings are the same goes on, with all that waits."""
+        """Raises ConfigError. A hook with unchanged settings is kept, with its queue."""
         if settings is None:
             return _AlertChange(self, None, (), {}, ())
-        wanted = settings.alerts.hooks
+        hook_settings = settings.alerts.hooks
         rules_found = list(rules(settings))
-        Alerts.check(rules_found, wanted)
+        Alerts.check(rules_found, hook_settings)
         hooks: dict[str, tuple[HookSettings, Webhook]] = {}
         fresh: list[Webhook] = []
         try:
-            for name, said in wanted.items():
+            for name, its_settings in hook_settings.items():
                 before = self.hooks.get(name)
-                if before is not None and before[0] == said:
+                if before is not None and before[0] == its_settings:
                     hooks[name] = before
                     continue
-                made = hook(name, said)
-                hooks[name] = said, made
+                made = hook(name, its_settings)
+                hooks[name] = its_settings, made
                 fresh.append(made)
                 await made.start()
         except BaseException:
@@ -133,8 +133,8 @@ class _AlertChange:
     async def commit(self) -> None:
         """New hooks first, so that no alert finds none; alerts that are firing live on."""
         part = self._part
-        kept = {id(one) for _, one in self._hooks.values()}
-        self._gone = [one for _, one in part.hooks.values() if id(one) not in kept]
+        in_use = {id(webhook) for _, webhook in self._hooks.values()}
+        self._gone = [webhook for _, webhook in part.hooks.values() if id(webhook) not in in_use]
         part.hooks = self._hooks
         if self._settings is None:
             return
@@ -148,7 +148,7 @@ class _AlertChange:
     def _replace(self, settings: Settings) -> None:
         self._part.alerts.replace(
             self._rules,
-            {name: one for name, (_, one) in self._hooks.items()},
+            {name: webhook for name, (_, webhook) in self._hooks.items()},
             site=settings.site.name,
             labels={name: device.labels for name, device in settings.devices.items()},
             devices=[*self._part.devices(), self_monitoring.DEVICE],
@@ -162,4 +162,4 @@ class _AlertChange:
 
 
 async def _close(hooks: Sequence[Webhook], grace: float) -> None:
-    await asyncio.gather(*(one.close(grace) for one in hooks), return_exceptions=True)
+    await asyncio.gather(*(webhook.close(grace) for webhook in hooks), return_exceptions=True)

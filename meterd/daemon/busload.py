@@ -26,7 +26,7 @@ _Drivers = Sequence[tuple[str, Driver, DeviceSettings]]
 
 
 class RateSource(StrEnum):
-    """What the seconds of a poll are known by."""
+    """How the duration of a poll is known."""
 
     SAID = "said"
     """The baud rate is in the configuration."""
@@ -61,7 +61,7 @@ class DeviceLoad:
 
 @dataclass(frozen=True, slots=True)
 class BusLoad:
-    """What the devices of one link ask of it together. `baud` is None where there is no line.
+    """The load of one link by its devices. `baud` is None where there is no serial line.
 
     `least` is the share of the bus's time that they would take on the fastest line there is.
     """
@@ -79,7 +79,7 @@ class BusLoad:
 
     @property
     def is_over(self) -> bool:
-        """Whether the intervals cannot be kept, as far as is known."""
+        """Whether the intervals cannot be kept, by this calculation."""
         return self.share > 1
 
     @property
@@ -93,7 +93,7 @@ class BusLoad:
         return round(sum(device.seconds for device in self.devices) * _ROOM + 0.05, 1)
 
     def text(self) -> str:
-        """The arithmetic, and what to do, of a bus that is asked for too much."""
+        """The calculation as a sentence, for an overloaded bus."""
         counted = [device for device in self.devices if device.is_known]
         biggest = sorted(counted, key=lambda device: -device.share)[:_LISTED]
         rest = len(counted) - len(biggest)
@@ -145,7 +145,7 @@ def _baud(line: Mapping[str, str]) -> int | None:
 
 
 def _assumed(plan: LinkPlan, link: Link, drivers: _Drivers) -> Mapping[str, str] | None:
-    """How the line behind a gateway is set if its meters are as they came; None: there is none.
+    """The factory settings of the meters' line behind a gateway; None where there is no line.
 
     Frames of serial lines come from one, and meters that have no Ethernet are on one; where
     several units are asked through one address, it is a gateway's.
@@ -164,7 +164,9 @@ def _assumed(plan: LinkPlan, link: Link, drivers: _Drivers) -> Mapping[str, str]
 
 
 def _likeliest(lines: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-    """Of the lines that the meters on one bus come with: all were set to what most of them have."""
+    """The line settings that most meters of a bus have from the factory: all have to be
+    set alike.
+    """
     rates = [int(line["baud"]) for line in lines]
     best = max(
         lines, key=lambda line: (rates.count(int(line["baud"])), int(line["baud"])), default={}
@@ -203,7 +205,7 @@ def _device(
 def _traffic(
     driver: Driver, link: Link, gap: float, line: Mapping[str, str] | None
 ) -> tuple[int, int, float]:
-    """Reads, bytes and seconds of one poll, of a driver that tells what it sends and gets."""
+    """Reads, bytes and seconds of one poll, of a driver that tells its traffic."""
     traffic = driver.traffic() if isinstance(driver, RequestSizes) else ()
     sizes = [sent + received for sent, received in traffic]
     network = 0.0 if link.url.startswith("serial:") else NETWORK

@@ -25,7 +25,7 @@ class Cluster:
         changed: Callable[[frozenset[str]], Awaitable[None]],
         clock: Clock,
     ) -> None:
-        """`changed` is told what is held whenever that differs.
+        """`changed` gets the devices held, whenever they differ.
 
         `elsewhere` is what other meterds committed last of the devices that they poll.
         """
@@ -78,7 +78,7 @@ class Cluster:
         self._leases = leases
         self.elsewhere.keep_only(())
         if leases is not None:
-            leases.heard = self._hear
+            leases.heard = self._take_peer_polls
             run = partial(leases.run, self._wanted, self._changed)
             self._task = asyncio.create_task(forever("leases", run))
 
@@ -88,7 +88,7 @@ class Cluster:
         if self._leases is not None and settings is not None:
             self._leases.tune(settings.lease, settings.alone)
 
-    def _hear(self, polls: Sequence[Poll]) -> None:
+    def _take_peer_polls(self, polls: Sequence[Poll]) -> None:
         self.elsewhere.keep_only({poll.device for poll in polls})
         for poll in polls:
             last = self.elsewhere.states[poll.device].last

@@ -47,7 +47,7 @@ class PolledDevice:
 
 
 def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWarning]:
-    """Devices that are one meter, links that nobody uses, keys that mean nothing."""
+    """Duplicate meters, unused links, keys without effect."""
     members = members_of(built)
     yield from _same_ports(settings, built)
     yield from _same_meters(members)
@@ -61,14 +61,14 @@ def of_devices(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWar
 def members_of(built: Sequence[Built]) -> list[PolledDevice]:
     """The devices of these links."""
     return [
-        PolledDevice(name, _place(one), bare(driver), device)
-        for one in built
-        for name, driver, device in one.drivers
+        PolledDevice(name, _place(link), bare(driver), device)
+        for link in built
+        for name, driver, device in link.drivers
     ]
 
 
 def of_load(settings: Settings, load: BusLoad) -> ConfigWarning | None:
-    """A bus that is asked for more than it can carry."""
+    """A bus that cannot keep the intervals of its devices."""
     if not load.is_over:
         return None
     first = load.devices[0].name
@@ -89,7 +89,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _place(built: Built) -> str:
-    """Where a link leads, however it is written."""
+    """Where a link leads, in one spelling."""
     address = built.plan.address
     if address.scheme == "serial":
         return os.path.realpath(address.path)
@@ -97,14 +97,14 @@ def _place(built: Built) -> str:
 
 
 def _same_ports(settings: Settings, built: Sequence[Built]) -> Iterator[ConfigWarning]:
-    found: dict[str, Built] = {}
-    for one in built:
-        before = found.setdefault(_place(one), one)
-        if before is one:
+    by_place: dict[str, Built] = {}
+    for link in built:
+        before = by_place.setdefault(_place(link), link)
+        if before is link:
             continue
-        first, second = before.drivers[0][0], one.drivers[0][0]
+        first, second = before.drivers[0][0], link.drivers[0][0]
         text = (
-            f"devices.{second}.link: {one.plan.key} leads to the same port as {before.plan.key} "
+            f"devices.{second}.link: {link.plan.key} leads to the same port as {before.plan.key} "
             f"of {first}: they would talk at the same time"
         )
         hint = "write the same link for both, or one entry under links:"
@@ -165,7 +165,7 @@ def _registers(meter: ModbusMeter) -> set[tuple[int, int]]:
 
 
 def _part(meter: SunSpecMeter) -> tuple[str, int]:
-    """The kind of part, and which one; without `part` it is the meter."""
+    """Kind and number of the part; the meter where `part` is not set."""
     part, index = meter.part
     if isinstance(part, int):
         return MODELS[part].kind.value, index
@@ -187,8 +187,8 @@ def _one_meter(member: PolledDevice, others: Sequence[str]) -> ConfigWarning:
         return ConfigWarning(
             path, WarningCode.SAME_METER, text, "tell them apart, or remove one of them"
         )
-    said = "" if has_unit else ", the default,"
-    text = f"{who} meter: all ask unit {unit}{said} of {member.place} for the same registers"
+    default = "" if has_unit else ", the default,"
+    text = f"{who} meter: all ask unit {unit}{default} of {member.place} for the same registers"
     hint = "write the unit that each meter is set to as its `unit:`, or remove one of them"
     if isinstance(driver, SunSpecMeter):
         hint = "write the `unit:` of each, or the `part:` and `index:` that each is of one unit"
@@ -208,20 +208,22 @@ def _keys(member: PolledDevice) -> Iterator[ConfigWarning]:
         )
         path = ("devices", name, "slow")
         yield ConfigWarning(path, WarningCode.SLOW_FASTER, text, "make it longer, or leave it out")
-    known = tuple(member.driver.commands) if isinstance(member.driver, Commands) else ()
+    possible = tuple(member.driver.commands) if isinstance(member.driver, Commands) else ()
     for command in device.commands:
-        if command not in known:
+        if command not in possible:
             text = f"devices.{name}.commands: the driver {device.driver} cannot do {command!r}"
-            hint = f"it can do {', '.join(known)}" if known else "leave it out"
+            hint = f"it can do {', '.join(possible)}" if possible else "leave it out"
             yield ConfigWarning(("devices", name, "commands"), WarningCode.COMMAND, text, hint)
 
 
 def _short_timeouts(built: Sequence[Built]) -> Iterator[ConfigWarning]:
-    """A device can make its link wait longer, and not shorter: the others need what they need."""
-    for one in built:
-        waits = one.plan.times.timeout
-        longer = [name for name, _, device in one.drivers if device.timeout == waits]
-        for name, _, device in one.drivers:
+    """Timeouts of devices shorter than their link's: a device can only lengthen it, since all share
+    it.
+    """
+    for link in built:
+        waits = link.plan.times.timeout
+        longer = [name for name, _, device in link.drivers if device.timeout == waits]
+        for name, _, device in link.drivers:
             if device.timeout is None or device.timeout >= waits:
                 continue
             text = (

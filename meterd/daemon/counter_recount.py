@@ -53,12 +53,12 @@ TermsOf = Callable[[str, str], CounterTerms]
 
 
 def unknown_terms(quantity: str, unit: str) -> CounterTerms:
-    """Of a counter of which nobody said anything."""
+    """The terms of a counter without a configuration."""
     return terms_of(unit, Form(), DEFAULT_POWER)
 
 
 class Cell(NamedTuple):
-    """A read, and the total that is stored beside it, if there is one."""
+    """A read, and the total stored beside it, if there is one."""
 
     raw: Raw
     total: Total | None
@@ -95,15 +95,15 @@ class CounterHistory:
 
     def days(self) -> list[int]:
         """UTC days since 1970, ascending."""
-        found: set[int] = set()
+        days: set[int] = set()
         for quantity, unit in self._counters:
-            one = self._reader.days((self._device, quantity, unit))
-            found |= one.there
-            self._rolled[quantity] = one.rolled
-        return sorted(found)
+            series_days = self._reader.days((self._device, quantity, unit))
+            days |= series_days.there
+            self._rolled[quantity] = series_days.rolled
+        return sorted(days)
 
     def begins_later(self, quantity: str, first: int) -> bool:
-        """Whether a counter whose reads begin on a day had some before, deleted by now."""
+        """Whether a counter whose reads begin on a day had earlier ones, deleted by now."""
         return any(day < first for day in self._rolled.get(quantity, ()))
 
     def cells(self, day: int) -> dict[str, list[Cell]]:
@@ -112,15 +112,15 @@ class CounterHistory:
         for quantity, unit in self._counters:
             names[self._device, quantity, unit] = quantity
             names[self._device, GUARDED + quantity, unit] = GUARDED + quantity
-        told = self._reader.day(self._device, day, names)
-        if told is None:
+        samples = self._reader.day(self._device, day, names)
+        if samples is None:
             return {}
         lanes = {
-            names[told.names[column.series]]: list(cells(told.chunk, column))
-            for column in told.chunk.columns
+            names[samples.names[column.series]]: list(cells(samples.chunk, column))
+            for column in samples.chunk.columns
         }
         return {
-            quantity: list(_beside(lanes.get(quantity, ()), lanes.get(GUARDED + quantity, ())))
+            quantity: list(_pair(lanes.get(quantity, ()), lanes.get(GUARDED + quantity, ())))
             for quantity, _ in self._counters
         }
 
@@ -129,7 +129,7 @@ _Stored = tuple[int, float, int, str]
 """Time, value, quality code, reason."""
 
 
-def _beside(reads: Sequence[_Stored], totals: Sequence[_Stored]) -> Iterator[Cell]:
+def _pair(reads: Sequence[_Stored], totals: Sequence[_Stored]) -> Iterator[Cell]:
     beside = {
         time: Total(time, None if isnan(value) else value, _doubt(quality, text))
         for time, value, quality, text in totals
@@ -165,7 +165,7 @@ def _value(cell: Cell) -> float:
 
 
 class _Start(NamedTuple):
-    """Where a counter's fold begins: after `time`, with what is known there."""
+    """Where the recount of a counter begins: after `time`, with the guard's state there."""
 
     time: int
     state: GuardState | None
@@ -175,7 +175,8 @@ class _Start(NamedTuple):
 def _checkpoint(
     cells: Sequence[Cell], since: int, *, is_whole: bool = False, goes_on: bool = False
 ) -> _Start | None:
-    """The last place before `since` that tells all; None where it may be earlier than `cells`.
+    """The last place before `since` where the guard's state is known; None where it lies before
+    `cells`.
 
     Reads shortly before the change are looked at again, because of those that follow them now.
     `is_whole`: there are none before `cells`; `goes_on`: there were, and they are deleted.
@@ -250,9 +251,9 @@ class _RecountRun:
         self._stood = 0
         self._agrees = False
 
-    def take(self, some: Sequence[Cell]) -> Iterator[Total]:
-        """What is to be written."""
-        for cell in some:
+    def take(self, cells: Sequence[Cell]) -> Iterator[Total]:
+        """The totals to be written."""
+        for cell in cells:
             if cell.raw.time <= self.start or self.is_over:
                 continue
             self._waiting.append(cell)
@@ -280,7 +281,7 @@ class _RecountRun:
         raise LookupError(time)
 
     def _follow(self, cell: Cell, *, agrees: bool) -> None:
-        """Whether all that follows is as it is stored."""
+        """Notes whether all that follows equals what is stored."""
         last, self._last = self._last, cell
         was, self._agrees = self._agrees, agrees
         if cell.raw.time <= self._end:
@@ -296,7 +297,7 @@ class _RecountRun:
 
 
 class Work:
-    """The counters of one device, day by day; what it returns is to be written.
+    """The recount of one device's counters, day by day; returns the totals to be written.
 
     Methods are to be called in a thread.
     """
@@ -329,11 +330,11 @@ class Work:
         first = days[0] if days else 0
         while earlier and len(starts) < len(self._counters):
             first = earlier.pop()
-            told = self._history.cells(first)
+            cells_of = self._history.cells(first)
             for quantity, _ in self._counters:
                 if quantity in starts:
                     continue
-                read[quantity] = [*told.get(quantity, ()), *read[quantity]]
+                read[quantity] = [*cells_of.get(quantity, ()), *read[quantity]]
                 whole = read[quantity]
                 goes_on = not earlier and self._goes_on(quantity, whole)
                 at = _checkpoint(whole, self._since, is_whole=not earlier, goes_on=goes_on)
@@ -354,27 +355,27 @@ class Work:
 
     def go_on(self) -> tuple[dict[int, dict[str, Total]], bool]:
         """Totals that changed, by time and counter, out of one day more; whether that was all."""
-        found: dict[int, dict[str, Total]] = {}
+        changes: dict[int, dict[str, Total]] = {}
         runs = [run for run in self._runs if not run.is_over]
         if runs and self._days:
-            told = self._history.cells(self._days.popleft())
+            cells_of = self._history.cells(self._days.popleft())
             for run in runs:
-                some = told.get(run.quantity, ())
-                self.last = max([self.last, *(cell.raw.time for cell in some[-1:])])
-                for total in run.take(some):
-                    found.setdefault(total.time, {})[run.quantity] = total
+                cells = cells_of.get(run.quantity, ())
+                self.last = max([self.last, *(cell.raw.time for cell in cells[-1:])])
+                for total in run.take(cells):
+                    changes.setdefault(total.time, {})[run.quantity] = total
         is_all = not self._days or all(run.is_over for run in runs)
         if is_all:
             for run in runs:
                 for total in () if run.is_over else run.end():
-                    found.setdefault(total.time, {})[run.quantity] = total
-        return found, is_all
+                    changes.setdefault(total.time, {})[run.quantity] = total
+        return changes, is_all
 
     def happened(self) -> Iterator[tuple[str, ReplayEvent]]:
         """And forgets it."""
         for run in self._runs:
-            for one in run.fold.happened:
-                yield run.quantity, one
+            for event in run.fold.happened:
+                yield run.quantity, event
             run.fold.happened.clear()
 
     def ended(self) -> dict[str, GuardState]:
@@ -401,9 +402,9 @@ async def recount(
     Raises StoreError.
     """
     counters = await asyncio.to_thread(counters_of, reader, device, quantities)
-    told = Recounted()
+    result = Recounted()
     if not counters:
-        return told
+        return result
     if swaps is None:
         swaps = await writer.do(partial(replacements.times, device=device))
     history = CounterHistory(reader, device, counters)
@@ -411,29 +412,29 @@ async def recount(
     await asyncio.to_thread(work.begin)
     units, waiting, is_all = dict(counters), 0, False
     while not is_all:
-        found, is_all = await asyncio.to_thread(_changes, work)
+        changes, is_all = await asyncio.to_thread(_changes, work)
         # Off the loop: a day of one counter alone may be 86,400 of them.
-        await writer.put(await asyncio.to_thread(_batch, device, found, units))
-        count = sum(map(len, found.values()))
-        waiting, told.written = waiting + count, told.written + count
-        _note(told, device, work)
+        await writer.put(await asyncio.to_thread(_batch, device, changes, units))
+        count = sum(map(len, changes.values()))
+        waiting, result.written = waiting + count, result.written + count
+        _note(result, device, work)
         if waiting > _BREATHE:
             # Their days are closed once, in the end.
             await writer.seal()
             waiting = 0
     await writer.flush()
-    told.ended, told.last = work.ended(), work.last
-    return told
+    result.ended, result.last = work.ended(), work.last
+    return result
 
 
 def _changes(work: Work) -> tuple[dict[int, dict[str, Total]], bool]:
     """Of some days, so that each write is worth it; whether that was all."""
-    found, is_all = work.go_on()
-    while not is_all and len(found) < _TOGETHER:
+    changes, is_all = work.go_on()
+    while not is_all and len(changes) < _TOGETHER:
         more, is_all = work.go_on()
         for time, totals in more.items():
-            found.setdefault(time, {}).update(totals)
-    return found, is_all
+            changes.setdefault(time, {}).update(totals)
+    return changes, is_all
 
 
 def counters_of(
@@ -441,39 +442,39 @@ def counters_of(
 ) -> list[tuple[str, str]]:
     """Quantities and units of a device's counters. To be called in a thread. Raises StoreError."""
     return [
-        (one.quantity, one.unit)
-        for one in reader.names()
-        if one.device == device
-        and is_guarded(one.quantity, one.unit)
-        and (quantities is None or one.quantity in quantities)
+        (series.quantity, series.unit)
+        for series in reader.names()
+        if series.device == device
+        and is_guarded(series.quantity, series.unit)
+        and (quantities is None or series.quantity in quantities)
     ]
 
 
 def foretell(work: Work, device: str) -> Recounted:
     """What would be noticed, without writing anything."""
-    told, is_all = Recounted(), False
+    result, is_all = Recounted(), False
     work.begin()
     while not is_all:
-        found, is_all = work.go_on()
-        told.written += sum(map(len, found.values()))
-        _note(told, device, work)
-    return told
+        changes, is_all = work.go_on()
+        result.written += sum(map(len, changes.values()))
+        _note(result, device, work)
+    return result
 
 
-def _note(told: Recounted, device: str, work: Work) -> None:
-    for quantity, one in work.happened():
-        event = Event(one.kind, device, one.time, one.text, {"quantity": quantity})
-        same = sum(1 for known in told.events if known.quantity == quantity)
-        if same < MOST_EVENTS:
-            told.events.append(event)
+def _note(result: Recounted, device: str, work: Work) -> None:
+    for quantity, happened in work.happened():
+        event = Event(happened.kind, device, happened.time, happened.text, {"quantity": quantity})
+        of_quantity = sum(1 for noted in result.events if noted.quantity == quantity)
+        if of_quantity < MOST_EVENTS:
+            result.events.append(event)
         else:
-            told.more += 1
+            result.more += 1
 
 
 def _batch(
-    device: str, found: Mapping[int, Mapping[str, Total]], units: Mapping[str, str]
+    device: str, changes: Mapping[int, Mapping[str, Total]], units: Mapping[str, str]
 ) -> list[SeriesBatch]:
-    return as_batches(_poll(device, time, found[time], units) for time in sorted(found))
+    return as_batches(_poll(device, time, changes[time], units) for time in sorted(changes))
 
 
 def _poll(device: str, time: int, totals: Mapping[str, Total], units: Mapping[str, str]) -> Poll:

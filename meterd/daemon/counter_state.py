@@ -33,7 +33,7 @@ class CounterState:
         self._past.pop(device, None)
 
     def rename(self, old: str, new: str) -> None:
-        """A device goes on under another name."""
+        """Moves the state of a renamed device."""
         if old in self._counters:
             self._counters[new] = self._counters.pop(old)
         if old in self._past:
@@ -64,7 +64,8 @@ class CounterState:
         self._past[device] = replace(state, guards=guards, identity=identity)
 
     def keep_only(self, devices: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
-        """After a reload: what is gone is polled no more, and goes on where it stood if it returns.
+        """After a reload: sets aside the state of devices that are gone; one that returns goes on
+        from it.
 
         What others poll now (`elsewhere`) goes on where they leave it.
         """

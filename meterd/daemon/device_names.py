@@ -29,7 +29,7 @@ def need_new(settings: Settings, old: str, new: str) -> None:
 
 
 def advice(old: str, new: str) -> str:
-    """What is to be done to the file."""
+    """How to correct the file."""
     return f"write {new} in the configuration wherever it says {old}"
 
 
@@ -49,7 +49,7 @@ def former(settings: Settings) -> Mapping[str, str]:
 
 
 def of_names(settings: Settings) -> Iterator[ConfigWarning]:
-    """Devices that a store in a file calls otherwise by now, if that file is this user's.
+    """Devices that the store has under another name by now, for a store in a file of this user.
 
     To look into another's can leave files beside it that its owner may not write.
     """
@@ -65,19 +65,19 @@ def of_names(settings: Settings) -> Iterator[ConfigWarning]:
 
 
 class DeviceNames:
-    """Settings as they are meant, and the events that say where they are behind."""
+    """Resolves renamed devices in settings, and notes events for names that are out of date."""
 
     def __init__(self, events: EventLog) -> None:
         self._events = events
         self._told: dict[str, str] = {}
 
     async def meant(self, settings: Settings) -> Settings:
-        """The same under the names that the store has for its devices by now."""
+        """The settings under the names that the store has for its devices now."""
         # Where the store cannot be read now, they are looked at again later.
         return self.now(settings, await asyncio.to_thread(former, settings))
 
     def now(self, settings: Settings, known: Mapping[str, str]) -> Settings:
-        """The same where it is known which names devices had."""
+        """The same, where the former names are known."""
         names = stale_names(settings, known)
         for old, new in names.items():
             if self._told.get(old) != new:
@@ -87,5 +87,5 @@ class DeviceNames:
         return rename_devices(settings, names)
 
     def knows(self, old: str, new: str) -> None:
-        """Somebody has just been told."""
+        """Marks a rename as reported already."""
         self._told = {**{a: new if b == old else b for a, b in self._told.items()}, old: new}

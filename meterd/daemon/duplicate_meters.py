@@ -22,7 +22,7 @@ _SHOWN = 3
 
 
 def twins(built: Sequence[Built], polls: Sequence[Poll]) -> Iterator[ConfigWarning]:
-    """By serial numbers; where a meter says none, by counters that stand at the same."""
+    """Devices with one serial number, or without one, with equal counters."""
     members = {member.name: member for member in members_of(built)}
     up = [poll for poll in polls if poll.up and poll.device in members]
     by_serial: dict[str, list[Poll]] = {}
@@ -31,11 +31,11 @@ def twins(built: Sequence[Built], polls: Sequence[Poll]) -> Iterator[ConfigWarni
             by_serial.setdefault(serial, []).append(poll)
     for serial, sharing in by_serial.items():
         yield from _one_number(serial, sharing, members)
-    yield from _alike([poll for poll in up if not _serial(poll)], members)
+    yield from _same_counters([poll for poll in up if not _serial(poll)], members)
 
 
 def _serial(poll: Poll) -> str:
-    """The serial number, with who made it; empty where it says nothing."""
+    """The serial number with its manufacturer; empty where the device has none."""
     number = poll.info.get("info.serial_number", "").strip()
     if _NO_SERIAL.fullmatch(number):
         return ""
@@ -47,16 +47,16 @@ def _one_number(
 ) -> Iterator[ConfigWarning]:
     for number, poll in enumerate(polls):
         member = members[poll.device]
-        others = [
+        same_serial = [
             other
             for other in polls[:number]
             if not _are_parts(members[other.device], member) and _one_maker(other, poll)
         ]
-        if not others:
+        if not same_serial:
             continue
-        names = listed([other.device for other in others])
+        names = listed([other.device for other in same_serial])
         path = ("devices", poll.device)
-        if any(_stand_alike(other, poll) is False for other in others):
+        if any(_stand_alike(other, poll) is False for other in same_serial):
             text = (
                 f"devices.{poll.device}: it says the same serial number {serial!r} as {names}, "
                 "and its counters differ: circuits of one meter, or a number that stands twice"
@@ -71,42 +71,44 @@ def _one_number(
         yield ConfigWarning(path, WarningCode.SAME_METER, text, hint)
 
 
-def _one_maker(one: Poll, other: Poll) -> bool:
+def _one_maker(poll: Poll, other: Poll) -> bool:
     """Numbers of two makers, or of two models, have nothing to do with each other."""
     return all(
-        one.info[name] == other.info[name]
+        poll.info[name] == other.info[name]
         for name in ("info.manufacturer", "info.model")
-        if name in one.info and name in other.info
+        if name in poll.info and name in other.info
     )
 
 
-def _is_one_unit(one: PolledDevice, other: PolledDevice) -> bool:
+def _is_one_unit(device: PolledDevice, other: PolledDevice) -> bool:
     """Whether both mean to read one unit: each another part of it, or it was told already."""
-    return one.place == other.place and one.unit is not None and one.unit == other.unit
+    return device.place == other.place and device.unit is not None and device.unit == other.unit
 
 
-def _are_parts(one: PolledDevice, other: PolledDevice) -> bool:
+def _are_parts(device: PolledDevice, other: PolledDevice) -> bool:
     """Whether both mean to read one unit, each another part of it."""
-    return _is_one_unit(one, other) and not is_one(one, other)
+    return _is_one_unit(device, other) and not is_one(device, other)
 
 
-def _alike(polls: Sequence[Poll], members: Mapping[str, PolledDevice]) -> Iterator[ConfigWarning]:
+def _same_counters(
+    polls: Sequence[Poll], members: Mapping[str, PolledDevice]
+) -> Iterator[ConfigWarning]:
     """Of meters that say no number: those whose counters stand at the same."""
     ranked = sorted(
         (poll for poll in polls if _counters(poll)), key=lambda p: max(_counters(p).values())
     )
-    for one, other in pairwise(ranked):
-        first, second = sorted((one, other), key=polls.index)
+    for earlier, later in pairwise(ranked):
+        first, second = sorted((earlier, later), key=polls.index)
         pair = members[first.device], members[second.device]
-        if _stand_alike(one, other) and not _is_one_unit(*pair):
-            said = ", ".join(
-                f"{name} {value / 1000:.12g} k{known.unit}"
+        if _stand_alike(earlier, later) and not _is_one_unit(*pair):
+            readings = ", ".join(
+                f"{name} {value / 1000:.12g} k{described.unit}"
                 for name, value in list(_counters(second).items())[:_SHOWN]
-                if (known := describe(name)) is not None
+                if (described := describe(name)) is not None
             )
             text = (
                 f"devices.{second.device}: it is probably the same meter as {first.device}: "
-                f"their counters stand at the same ({said})"
+                f"their counters stand at the same ({readings})"
             )
             hint = "look at `unit:` and `link:` of both"
             yield ConfigWarning(("devices", second.device), WarningCode.SAME_METER, text, hint)
@@ -114,24 +116,24 @@ def _alike(polls: Sequence[Poll], members: Mapping[str, PolledDevice]) -> Iterat
 
 def _counters(poll: Poll) -> dict[str, float]:
     """The energy counters that say something, by quantity."""
-    found = {}
+    readings = {}
     for quantity, value in zip(poll.layout.quantities, poll.values, strict=True):
-        known = describe(quantity)
-        if known is None or known.kind is not Kind.COUNTER or quantity.startswith(GUARDED):
+        described = describe(quantity)
+        if described is None or described.kind is not Kind.COUNTER or quantity.startswith(GUARDED):
             continue
         if value is not None and value >= _LEAST:
-            found[quantity] = value
-    return found
+            readings[quantity] = value
+    return readings
 
 
-def _stand_alike(one: Poll, other: Poll) -> bool | None:
-    """Whether all counters of both stand at the same; None where there is none to compare."""
-    mine, theirs = _counters(one), _counters(other)
+def _stand_alike(first: Poll, second: Poll) -> bool | None:
+    """Whether all counters of both are equal; None where there is none to compare."""
+    mine, theirs = _counters(first), _counters(second)
     common = mine.keys() & theirs.keys()
     if not common:
         return None
-    hours = abs(one.time - other.time) / 3_600_000
-    power = max(abs(poll.value("active_power") or 0.0) for poll in (one, other))
+    hours = abs(first.time - second.time) / 3_600_000
+    power = max(abs(poll.value("active_power") or 0.0) for poll in (first, second))
     return all(
         abs(mine[name] - theirs[name]) <= power * hours * _AGAIN + _STEP + mine[name] * _PART
         for name in common

@@ -23,12 +23,12 @@ class EnergyQueries:
     """What devices consumed, as a store knows it."""
 
     def __init__(self, reader: Callable[[], Reader], interval: Callable[[str], float]) -> None:
-        """`interval` tells how often a device is polled, in seconds."""
+        """`interval`: from a device to its polling interval in seconds."""
         self._reader = reader
         self._interval = interval
 
     async def quarters(self, device: str, quantity: str, start: int, end: int) -> QuarterSeries:
-        """What is known of each quarter hour of start <= t < end (Unix ms), and how.
+        """The known quarter hours of start <= t < end (Unix ms), and the method.
 
         Raises StoreError.
         """
@@ -36,7 +36,7 @@ class EnergyQueries:
         if counted is not None:
             return counted, COUNTER
         interval = round(self._interval(device) * 1000)
-        found: list[Quarter] = []
+        collected: list[Quarter] = []
         method = COUNTER
         # By the day: a year of power is more than anybody's memory should hold at once.
         for first in range(start, end, DAY):
@@ -44,8 +44,8 @@ class EnergyQueries:
             some, method = await quarters(
                 self._power, device, quantity, first, last, interval=interval
             )
-            found += some
-        return found, method
+            collected += some
+        return collected, method
 
     def _counted(self, device: str, quantity: str, start: int, end: int) -> list[Quarter] | None:
         """From the guarded counter, and from the register for the time before there was one.
@@ -61,18 +61,18 @@ class EnergyQueries:
         )
         if not (reader.has(guarded) or reader.has(register)):
             return None
-        found = reader.quarters(guarded, start, end)
-        begun = min(found, default=end // QUARTER)
-        if begun in found and found[begun].covered < QUARTER:
+        totals = reader.quarters(guarded, start, end)
+        begun = min(totals, default=end // QUARTER)
+        if begun in totals and totals[begun].covered < QUARTER:
             # The register may tell of all of it.
             begun += 1
         earlier = {}
         if reader.has(register):
             earlier = reader.quarters(register, start, min(end, begun * QUARTER))
         return [
-            Quarter(number * QUARTER, one.increase, one.estimated, one.covered)
-            for number, one in _best(earlier, found)
-            if one.increase is not None and one.covered > 0
+            Quarter(number * QUARTER, quarter.increase, quarter.estimated, quarter.covered)
+            for number, quarter in _best(earlier, totals)
+            if quarter.increase is not None and quarter.covered > 0
         ]
 
     async def _power(self, device: str, quantity: str, start: int, end: int) -> PowerSamples | None:
@@ -89,8 +89,10 @@ class EnergyQueries:
         return list(zip(track.times[around].tolist(), values, strict=True))
 
 
-def _best(earlier: Quarters, found: Quarters) -> Iterator[tuple[int, Rolled]]:
-    """Each quarter hour from where more of it is known; `found` where both are alike."""
-    for number, one in sorted({**earlier, **found}.items()):
-        other = earlier.get(number, one)
-        yield number, other if other.covered > one.covered else one
+def _best(earlier: Quarters, totals: Quarters) -> Iterator[tuple[int, Rolled]]:
+    """Each quarter hour from the source that covers more of it; `totals` where both cover
+    as much.
+    """
+    for number, quarter in sorted({**earlier, **totals}.items()):
+        other = earlier.get(number, quarter)
+        yield number, other if other.covered > quarter.covered else quarter

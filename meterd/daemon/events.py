@@ -29,25 +29,25 @@ class EventLog:
 
     def keep(self, event: Event) -> None:
         """Kept, where the log has its line already."""
-        self._keep(event)
+        self._store(event)
         if event.device:
             self.heard(event)
 
-    def _keep(self, event: Event) -> None:
+    def _store(self, event: Event) -> None:
         self.counts[event.device, str(event.kind)] += 1
         self._newest.appendleft(event)
 
     def add_past(self, event: Event) -> None:
-        """Of what is stored: logged and kept. `heard` is not called, which is for what is new."""
+        """An event found in stored samples: logged and kept, but not passed to `heard`."""
         log_event(event)
-        self._keep(event)
+        self._store(event)
 
     def note(self, kind: EventKind, text: str, data: Mapping[str, Scalar] | None = None) -> None:
         """An event of meterd itself, now."""
         self.add(Event(kind, "", self._clock.now_ms(), text, data or {}))
 
     def rename(self, old: str, new: str) -> None:
-        """What was noticed of a device was noticed of the one that is called so now."""
+        """Renames the device of past events."""
         self.counts = Counter(
             {(new if name == old else name, kind): n for (name, kind), n in self.counts.items()}
         )

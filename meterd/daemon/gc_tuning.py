@@ -22,7 +22,7 @@ TRIM = 60.0
 
 
 async def settle(clock: Clock) -> None:
-    """After a start or a reload: wait, then take what is there for something that stays.
+    """After a start or a reload: waits, then freezes all objects, which are taken for long-lived.
 
     The collector walks it no more: at a thousand meters that is a stop of 0.2 s each few seconds.
     """

@@ -44,7 +44,7 @@ class FileReads:
         self._lines.append(line)
 
     def sort(self) -> None:
-        """Once all rows are there."""
+        """To be called once all rows are added."""
         newest = {time: row for row, time in enumerate(self._times)}
         self._order = array("q", [newest[time] for time in sorted(newest)])
 
@@ -63,10 +63,10 @@ class FileReads:
         return {self._times[row]: self._read(row) for row in self._order[low:high]}
 
     def line(self, time: int) -> int | None:
-        """The line of a read, where it is the file's."""
+        """The line of a read, None where it is not the file's."""
         place = self._place(time)
-        found = place < len(self._order) and self._times[self._order[place]] == time
-        return self._lines[self._order[place]] if found else None
+        is_there = place < len(self._order) and self._times[self._order[place]] == time
+        return self._lines[self._order[place]] if is_there else None
 
     def _place(self, time: int) -> int:
         return bisect_left(self._order, time, key=self._times.__getitem__)
@@ -78,7 +78,7 @@ class FileReads:
 
 
 class _Planned(CounterHistory):
-    """What the store would hold of a device's counters after an import."""
+    """The stored history of a device's counters as it would be after an import."""
 
     def __init__(
         self,
@@ -92,34 +92,34 @@ class _Planned(CounterHistory):
 
     def days(self) -> list[int]:
         there = set(self._stored.days()) if self._stored is not None else set()
-        return sorted(there.union(*(one.days() for one in self._added.values())))
+        return sorted(there.union(*(reads.days() for reads in self._added.values())))
 
     def begins_later(self, quantity: str, first: int) -> bool:
         return self._stored is not None and self._stored.begins_later(quantity, first)
 
     def cells(self, day: int) -> dict[str, list[Cell]]:
-        found = self._stored.cells(day) if self._stored is not None else {}
+        cells = self._stored.cells(day) if self._stored is not None else {}
         for quantity, reads in self._added.items():
-            there = {cell.raw.time: cell for cell in found.get(quantity, ())}
+            by_time = {cell.raw.time: cell for cell in cells.get(quantity, ())}
             for time, raw in reads.of(day).items():
-                known = there.get(time)
-                there[time] = Cell(raw, None if known is None else known.total)
-            found[quantity] = [there[time] for time in sorted(there)]
-        return found
+                before = by_time.get(time)
+                by_time[time] = Cell(raw, None if before is None else before.total)
+            cells[quantity] = [by_time[time] for time in sorted(by_time)]
+        return cells
 
 
 def counter_reads(
     rows: Iterable[tuple[int, ImportedSample]],
 ) -> dict[tuple[str, str, str], FileReads]:
     """The rows of energy counters and users' own, with their lines, by device, quantity, unit."""
-    found: dict[tuple[str, str, str], FileReads] = {}
+    by_name: dict[tuple[str, str, str], FileReads] = {}
     for line, row in rows:
         if is_guarded(row.quantity, row.unit):
             name = row.device, row.quantity, row.unit
-            found.setdefault(name, FileReads()).add(row, line)
-    for reads in found.values():
+            by_name.setdefault(name, FileReads()).add(row, line)
+    for reads in by_name.values():
         reads.sort()
-    return found
+    return by_name
 
 
 def foretold(
@@ -128,7 +128,7 @@ def foretold(
     found: Mapping[tuple[str, str, str], FileReads],
     terms: TermsOf,
 ) -> Recounted:
-    """What the guards of a device would notice in a file's reads, among those of the store.
+    """The events that the guards of a device would note for a file's reads, among the stored ones.
 
     `url`: the store's; None where there is none. Raises StoreError.
     """
@@ -141,7 +141,7 @@ def foretold(
         reader = Reader.outside(url)
         counters = {**dict(counters_of(reader, device, counters)), **counters}
         with store_url.find(url).reading() as connection:
-            swaps = [one.at for one in replacements.read(connection, device)]
+            swaps = [replacement.at for replacement in replacements.read(connection, device)]
     listed = list(counters.items())
     try:
         added = {quantity: reads for (quantity, _), reads in mine.items()}

@@ -34,7 +34,7 @@ class DeviceInfo:
 
 
 def info_of(name: str, settings: Settings, driver: Driver | None) -> DeviceInfo:
-    """A configured device; `driver` is its own where it is polled."""
+    """The information on a configured device; `driver`: its own, where it is polled."""
     device = settings.devices[name]
     driver = None if driver is None else bare(driver)
     named = settings.links.get(device.link)

@@ -93,16 +93,16 @@ class LinkManager:
             else:
                 built = build(plan, None if running is None else running.built)
                 # All that a foreign driver is asked for later, asked for where it may still fail.
-                for name, driver, said in built.drivers:
-                    guards(name, driver, said, None)
-                    polled(name, driver, said)
+                for name, driver, device in built.drivers:
+                    guards(name, driver, device, None)
+                    polled(name, driver, device)
                 prepared.built.append(built)
         return prepared
 
     async def replace(
         self, prepared: Prepared, memos: Memos, ready: Callable[[], None] = lambda: None
     ) -> None:
-        """What was prepared is polled, and nothing else; what is taken over stays open.
+        """Polls what was prepared, and nothing else; links that were taken over stay open.
 
         `ready` is called when what is old has been polled last, before anything new is.
         """
@@ -112,7 +112,7 @@ class LinkManager:
             built.link.retime(built.plan.times)
             self.start(built, memos)
         named = self.places()
-        self._drivers = {name: one for name, one in self._drivers.items() if name in named}
+        self._drivers = {name: driver for name, driver in self._drivers.items() if name in named}
 
     def start(self, built: Built, memos: Memos) -> None:
         """Poll a link's devices, their counters where they stood."""
@@ -143,7 +143,7 @@ class LinkManager:
             return guards(name, driver, settings, None, link)
 
     async def watch(self) -> None:
-        """Weigh the buses now, by arithmetic, and again and again, by what was measured by then."""
+        """Calculates the load of the buses now and periodically, later from measured durations."""
         while True:
             await self.weigh()
             await self._clock.sleep(_WEIGH_EVERY)
@@ -155,7 +155,7 @@ class LinkManager:
             await asyncio.sleep(0)
 
     def _weigh(self, running: _Running) -> None:
-        """One event when a bus is asked for too much, and one when that is over."""
+        """Notes one event when a bus becomes overloaded, and one when that ends."""
         load = load_of(running.built, measured=True)
         if load.is_over == running.is_over:
             return
@@ -169,7 +169,7 @@ class LinkManager:
             self._events.note(EventKind.BUS_RELIEVED, text, data)
 
     async def rename(self, old: str, new: str) -> None:
-        """A device goes on under another name, between two polls; its link stays as it is."""
+        """Renames a device between two polls; its link stays open."""
         running = self._of(old)
         if running is None:
             self._counters.rename(old, new)
@@ -184,7 +184,7 @@ class LinkManager:
 
     @asynccontextmanager
     async def still(self, device: str) -> AsyncIterator[None]:
-        """The device is not polled meanwhile, nor the others on its link."""
+        """While entered, no device of the link is polled."""
         running = self._of(device)
         if running is None:
             yield
@@ -211,7 +211,9 @@ class LinkManager:
 
     def places(self) -> dict[str, str]:
         """The key of the link that each device is on."""
-        return {name: key for key, one in self._running.items() for name, _ in one.plan.devices}
+        return {
+            name: key for key, running in self._running.items() for name, _ in running.plan.devices
+        }
 
     def driver(self, device: str) -> Driver | None:
         return self._drivers.get(device)
@@ -261,10 +263,10 @@ async def _close(stopping: Sequence[_Running], taken: Collection[Built]) -> None
     """Close links and drivers that are not among the `taken`. Never raises."""
     links = {id(built.link) for built in taken}
     drivers = {id(bare(driver)) for built in taken for _, driver, _ in built.drivers}
-    ending = (driver for one in stopping for _, driver, _ in one.built.drivers)
+    ending = (driver for running in stopping for _, driver, _ in running.built.drivers)
     closing = [
         *(close_driver(driver) for driver in ending if id(bare(driver)) not in drivers),
-        *(one.link.close() for one in stopping if id(one.link) not in links),
+        *(running.link.close() for running in stopping if id(running.link) not in links),
     ]
     for error in await asyncio.gather(*closing, return_exceptions=True):
         if isinstance(error, Exception):
@@ -272,7 +274,7 @@ async def _close(stopping: Sequence[_Running], taken: Collection[Built]) -> None
 
 
 def _renamed(built: Built, old: str, new: str) -> Built:
-    """Equal to what would be built of a configuration that says the new name."""
+    """The same as if built from a configuration with the new name."""
 
     def now(name: str) -> str:
         return new if name == old else name

@@ -63,25 +63,25 @@ class LinkPlan:
 
     @property
     def times(self) -> Times:
-        """What the URL says, else the entry under links, else what the maps of its meters say.
+        """Of the URL, else of the entry under links, else of the meters' maps.
 
         The timeout is the longest that one of the devices wants.
         """
-        given = self.settings
+        settings = self.settings
         longest = max((d.timeout for _, d in self.devices if d.timeout), default=0.0)
         return Times(
-            timeout=max(self._time("timeout") or given.timeout or _TIMEOUT, longest),
-            connect_timeout=given.connect_timeout,
-            gap=self._time("gap") or given.gap or 0.0,
-            unit_gap=self._time("unit_gap") or given.unit_gap or 0.0,
-            connect_delay=self._time("connect_delay") or given.connect_delay or 0.0,
+            timeout=max(self._time("timeout") or settings.timeout or _TIMEOUT, longest),
+            connect_timeout=settings.connect_timeout,
+            gap=self._time("gap") or settings.gap or 0.0,
+            unit_gap=self._time("unit_gap") or settings.unit_gap or 0.0,
+            connect_delay=self._time("connect_delay") or settings.connect_delay or 0.0,
         )
 
     def _time(self, name: str) -> float | None:
         """From the URL; where neither it nor the entry under links says it, from the maps."""
-        said = self.address.duration(name)
-        if said is not None or getattr(self.settings, name) is not None:
-            return said
+        duration = self.address.duration(name)
+        if duration is not None or getattr(self.settings, name) is not None:
+            return duration
         return seconds(self.defaults[name]) if name in self.defaults else None
 
 
@@ -113,7 +113,7 @@ def link_plans(settings: Settings) -> dict[str, LinkPlan]:
 
 
 def _address(device: DeviceSettings, link: LinkSettings) -> Address:
-    """Where a device's link leads; what the entry under links says of the line is said, too."""
+    """The address of a device's link, with the line settings of the entry under links."""
     if link is _PLAIN:
         return parse(device.link)
     address = parse(link.url)
@@ -124,22 +124,22 @@ def _line(address: Address) -> dict[str, str]:
     return {key: value for key, value in address.options.items() if key in LINE_KEYS}
 
 
-def _most_patient(one: Mapping[str, str], other: Mapping[str, str]) -> Mapping[str, str]:
+def _most_patient(mine: Mapping[str, str], theirs: Mapping[str, str]) -> Mapping[str, str]:
     """Of two meters on one bus the slower sets the pauses; all else they agree on."""
-    times = {name for name in (*one, *other) if seconds(one.get(name, other.get(name, "")))}
+    times = {name for name in (*mine, *theirs) if seconds(mine.get(name, theirs.get(name, "")))}
     longest = {
-        name: max((one.get(name, "0s"), other.get(name, "0s")), key=lambda t: seconds(t) or 0.0)
+        name: max((mine.get(name, "0s"), theirs.get(name, "0s")), key=lambda t: seconds(t) or 0.0)
         for name in times
     }
-    return {**one, **other, **longest}
+    return {**mine, **theirs, **longest}
 
 
 def _agree(plan: LinkPlan, address: Address, defaults: Mapping[str, str], device_id: str) -> None:
     """Devices on one bus speak with the same settings."""
     before, now = plan.address.settled(plan.defaults), address.settled(defaults)
     # Of the line behind a gateway one of them may say nothing.
-    told = {name for name in LINE_KEYS if name in before and name in now}
-    names = [name for name in now if name in told or name not in LINE_KEYS]
+    on_both = {name for name in LINE_KEYS if name in before and name in now}
+    names = [name for name in now if name in on_both or name not in LINE_KEYS]
     differing = [name for name in names if before.get(name) != now[name]]
     if not differing:
         return
@@ -172,19 +172,21 @@ def build(plan: LinkPlan, before: Built | None = None) -> Built:
         link = plan.open()
         return Built(plan, link, devices(plan, link))
     settled = plan.settings.keep_open == before.plan.settings.keep_open
-    known = {name: (driver, said) for name, driver, said in before.drivers if settled}
-    return Built(plan, before.link, devices(plan, before.link, known))
+    unchanged = {name: (driver, device) for name, driver, device in before.drivers if settled}
+    return Built(plan, before.link, devices(plan, before.link, unchanged))
 
 
-def _is_same_line(one: LinkPlan, other: LinkPlan) -> bool:
-    """Whether an open link of the one can carry the other; patience is set while it is open."""
-    return _way(one) == _way(other)
+def _is_same_line(plan: LinkPlan, other: LinkPlan) -> bool:
+    """Whether an open link can be taken over; timeouts and pauses can be changed while it
+    is open.
+    """
+    return _way(plan) == _way(other)
 
 
 def _way(plan: LinkPlan) -> tuple[Address, Mapping[str, str]]:
     options = plan.address.settled(plan.defaults)
-    said = {name: value for name, value in options.items() if name not in TIMES}
-    return replace(plan.address, options={}), said
+    line = {name: value for name, value in options.items() if name not in TIMES}
+    return replace(plan.address, options={}), line
 
 
 def devices(
@@ -192,7 +194,9 @@ def devices(
     link: Link,
     known: Mapping[str, tuple[Driver, DeviceSettings]] = MappingProxyType({}),
 ) -> list[tuple[str, Driver, DeviceSettings]]:
-    """A driver for each device of the link; those that are `known` stay. Raises ConfigError."""
+    """A driver for each device of the link; those of unchanged devices are kept. Raises
+    ConfigError.
+    """
     drivers = []
     for device_id, settings in plan.devices:
         before = known.get(device_id)
@@ -256,7 +260,7 @@ async def close_driver(driver: Driver) -> None:
 
 
 def bare(driver: Driver) -> Driver:
-    """The driver itself, where it is one that lets go of its link after each poll."""
+    """The driver itself, also where it is wrapped to close its link after each poll."""
     return driver.driver if isinstance(driver, Letting) else driver
 
 
@@ -264,7 +268,7 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> PollTarg
     """A device as the poll room knows it, for one poll or for many."""
     terms = Terms(
         settings.direction == "reversed",
-        _told_power(settings),
+        _given_power(settings),
         _calibration(settings),
         modbus.sizes if (modbus := _modbus_options(settings)) is not None else frozenset(),
     )
@@ -274,11 +278,11 @@ def polled(device_id: str, driver: Driver, settings: DeviceSettings) -> PollTarg
 
 def max_power(settings: DeviceSettings) -> float:
     """The most that can flow where this device measures, in W."""
-    return _told_power(settings) or DEFAULT_POWER
+    return _given_power(settings) or DEFAULT_POWER
 
 
-def _told_power(settings: DeviceSettings) -> float | None:
-    """The same; None where neither the device nor its map says it."""
+def _given_power(settings: DeviceSettings) -> float | None:
+    """As `max_power`; None where neither the device nor its map has it."""
     modbus, options = _modbus_options(settings), settings.options
     if modbus is not None:
         return modbus.power_limit[0] if modbus.power_limit else None
@@ -304,7 +308,7 @@ def guards(
     state: CountersState | None,
     link: str = "",
 ) -> Counters:
-    """What watches the device's energy counters; `state` is what it knew before a restart.
+    """The guards of a device's energy counters; `state`: their state before a restart.
 
     `link` is the key of the link that it is read on.
     """
@@ -324,11 +328,11 @@ def guards(
 
 def counter_terms(driver: Driver, settings: DeviceSettings) -> Callable[[str, str], CounterTerms]:
     """How each of the device's counters counts, by quantity and unit."""
-    forms, is_told = _forms(*_registers(driver, settings)), _told_power(settings) is not None
+    forms, is_given = _forms(*_registers(driver, settings)), _given_power(settings) is not None
 
     def terms(quantity: str, unit: str) -> CounterTerms:
         form = forms.get(quantity, Form())
-        return terms_of(unit, form, max_power(settings), is_told=is_told)
+        return terms_of(unit, form, max_power(settings), is_given=is_given)
 
     return terms
 
@@ -338,24 +342,24 @@ def _registers(
 ) -> tuple[tuple[CounterRegister, ...], bool, Calibration]:
     driver = bare(driver)
     registers = driver.counters() if isinstance(driver, CounterRegisters) else ()
-    said = tuple(CounterRegister(*each) for each in registers)
-    return said, settings.direction == "reversed", _calibration(settings)
+    listed = tuple(CounterRegister(*each) for each in registers)
+    return listed, settings.direction == "reversed", _calibration(settings)
 
 
 def _origin(driver: Driver, settings: DeviceSettings, link: str) -> Mapping[str, str]:
     """What of a device's settings makes its counters another's when it changes."""
     options, driver = settings.options, bare(driver)
-    said: dict[str, object] = {
+    origin: dict[str, object] = {
         "driver": settings.driver,
         "unit": driver.unit if isinstance(driver, UnitAddress) else None,
         "link": link or None,
     }
     if (modbus := _modbus_options(settings)) is not None:
-        said |= {"map": modbus.map, "part": modbus.part, "index": modbus.index}
+        origin |= {"map": modbus.map, "part": modbus.part, "index": modbus.index}
     elif isinstance(options, BaseModel):
         # A driver of somebody else's: any of its keys may choose another counter.
-        said["options"] = options.model_dump(mode="json") or None
-    return {key: str(value) for key, value in said.items() if value is not None}
+        origin["options"] = options.model_dump(mode="json") or None
+    return {key: str(value) for key, value in origin.items() if value is not None}
 
 
 @lru_cache(maxsize=_MODELS)

@@ -22,7 +22,7 @@ class Histogram:
     __slots__ = ("_counts", "bounds", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """`bounds` rise; what is above the last is counted, too."""
+        """`bounds`: upper bounds, ascending; larger values are counted in the last bucket."""
         self.bounds = tuple(bounds)
         self.sum = 0.0
         self._counts = [0] * (len(self.bounds) + 1)
@@ -57,7 +57,7 @@ class DaemonMetrics:
         self._links: Mapping[str, str] = {}
 
     def place(self, links: Mapping[str, str]) -> None:
-        """After a reload: which link each device is on. What is gone is forgotten."""
+        """After a reload: sets the link of each device, and drops devices that are gone."""
         self._links = dict(links)
         self.polls = {name: found for name, found in self.polls.items() if name in links}
         self.faults = {key: n for key, n in self.faults.items() if key[0] in links}
@@ -90,7 +90,7 @@ class DaemonMetrics:
         self.faults[key] = self.faults.get(key, 0) + 1
 
     async def watch(self, clock: Clock) -> None:
-        """Until cancelled: how much later than asked for is this task woken?"""
+        """Measures how late the event loop wakes a task, until cancelled."""
         while True:
             due = clock.monotonic() + LAG_EVERY
             await clock.sleep(LAG_EVERY)

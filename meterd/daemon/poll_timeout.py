@@ -28,7 +28,7 @@ class PollTimeout:
         self._began[task] = now
         if self._timer is None or self._loop is not loop:
             self._loop = loop
-            self._timer = loop.call_at(now + self.seconds, self._look, loop)
+            self._timer = loop.call_at(now + self.seconds, self._check, loop)
 
     def end(self, task: "asyncio.Task[object]") -> bool:
         """The poll is over; whether it was given up, and its task cancelled for that."""
@@ -38,12 +38,12 @@ class PollTimeout:
         task.uncancel()
         return True
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         latest = loop.time() - self.seconds
         for task, began in self._began.items():
             if began > latest:
-                self._timer = loop.call_at(began + self.seconds, self._look, loop)
+                self._timer = loop.call_at(began + self.seconds, self._check, loop)
                 return
             if began != _GIVEN_UP:
                 self._began[task] = _GIVEN_UP

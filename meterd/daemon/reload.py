@@ -24,10 +24,10 @@ class PreparedChange(Protocol):
         """Puts the new in the place of the old, which still waits for its end."""
 
     async def retire(self) -> None:
-        """Ends what is old: whatever follows from it has been put in use by now."""
+        """Ends what was replaced, after the new is in use."""
 
     async def abandon(self) -> None:
-        """Instead of the other two: what was prepared is put away."""
+        """In place of commit and retire: discards what was prepared."""
 
 
 class ReloadPart(Protocol):
@@ -51,7 +51,9 @@ class Unchanged:
 
 
 async def prepared(parts: Sequence[ReloadPart], settings: Settings | None) -> list[PreparedChange]:
-    """What all of them prepare, in their order, or nothing: raises what the first one raises."""
+    """The prepared changes of all parts, in order; where one raises, those before it are
+    abandoned.
+    """
     changes: list[PreparedChange] = []
     try:
         for part in parts:
@@ -69,7 +71,7 @@ async def abandoned(changes: Sequence[PreparedChange]) -> None:
 
 
 async def committed(changes: Sequence[PreparedChange]) -> None:
-    """Put in use in their order; what is old ends in the other one. Never raises."""
+    """Commits the changes in order, then retires in the opposite order. Never raises."""
     for change in changes:
         await contained(change.commit)
     for change in reversed(changes):
@@ -77,7 +79,7 @@ async def committed(changes: Sequence[PreparedChange]) -> None:
 
 
 async def contained(step: Callable[[], Awaitable[None]]) -> None:
-    """A bug in one step is logged, and keeps nobody from the steps that follow."""
+    """Logs a bug in one step, so that the following steps are done."""
     try:
         await step()
     except Exception:
@@ -85,7 +87,9 @@ async def contained(step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Runs it whole, also where who waits for it is cancelled; that is told afterwards."""
+    """Runs it to its end, also where the caller is cancelled; the cancellation is raised
+    afterwards.
+    """
     task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():

@@ -20,7 +20,7 @@ from meterd.store.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """What came of it: guarded totals that are others now, and what was noticed on the way."""
+    """The result: the number of changed totals, and the events noticed on the way."""
 
     written: int
     events: tuple[str, ...]
@@ -55,10 +55,10 @@ async def replace_meter(
         raise MeterdError(text, code=GeneralCode.NOT_REPLACED)
     await writer.flush()
     if not undo:
-        await writer.do(partial(replacements.add, device=device, one=one))
+        await writer.do(partial(replacements.add, device=device, replacement=one))
     elif not await writer.do(partial(replacements.remove, device=device, at=one.at)):
         raise MeterdError(f"{device} was not replaced at that time", code=GeneralCode.NOT_REPLACED)
-    told = await count_anew(
+    recounted = await count_anew(
         writer,
         reader,
         memory,
@@ -69,8 +69,8 @@ async def replace_meter(
         terms=terms,
         is_next=not undo,
     )
-    texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in told.events)
-    return Replaced(told.written, tuple(texts))
+    texts = dict.fromkeys(f"{event.quantity}: {event.text}" for event in recounted.events)
+    return Replaced(recounted.written, tuple(texts))
 
 
 async def count_anew(
@@ -94,27 +94,29 @@ async def count_anew(
     the next read is another meter's; `is_same`: it is the one that was there. Raises StoreError.
     """
     again = partial(recount, writer, reader, device, quantities=quantities, terms=terms)
-    told = await again(start, end)
-    if told.ended or is_next:
+    recounted = await again(start, end)
+    if recounted.ended or is_next:
         async with still:
             # What was polled meanwhile: little, so that the next poll is not held up for long.
             await writer.flush()
             last = await asyncio.to_thread(_last, reader, device)
-            if last > told.last:
-                later = await again(told.last, last)
-                told.written += later.written
-                told.ended |= later.ended
+            if last > recounted.last:
+                later = await again(recounted.last, last)
+                recounted.written += later.written
+                recounted.ended |= later.ended
             swapped = is_next and last < start
-            memory.go_on(device, writer, told.ended, swapped=swapped, is_same=is_same)
+            memory.go_on(device, writer, recounted.ended, swapped=swapped, is_same=is_same)
         memory.save(writer)
     await writer.settle()
-    return told
+    return recounted
 
 
 def _last(reader: Reader, device: str) -> int:
     """The time of the newest read of a device's counters, or 0."""
     mine = [info for info in reader.names() if info.device == device]
-    return max((one.last for one in mine if is_guarded(one.quantity, one.unit)), default=0)
+    return max(
+        (series.last for series in mine if is_guarded(series.quantity, series.unit)), default=0
+    )
 
 
 def _counts(info: SeriesInfo) -> bool:

@@ -38,10 +38,10 @@ class _Range:
     is_flag: bool
 
     @classmethod
-    def of(cls, known: Quantity) -> "_Range":
-        is_flag = known.unit == "1" and known.high == 1
-        positive = is_flag or known.kind is Kind.COUNTER or known.unit in _POSITIVE_UNITS
-        return cls(0.0 if positive else -known.high, known.high, is_flag)
+    def of(cls, quantity: Quantity) -> "_Range":
+        is_flag = quantity.unit == "1" and quantity.high == 1
+        positive = is_flag or quantity.kind is Kind.COUNTER or quantity.unit in _POSITIVE_UNITS
+        return cls(0.0 if positive else -quantity.high, quantity.high, is_flag)
 
     @property
     def text(self) -> str:
@@ -54,24 +54,24 @@ def delivered(built: Sequence[Built]) -> dict[str, frozenset[str] | None]:
     """What each polled device may deliver, by its map or its driver."""
     return {
         name: _of_driver(bare(driver), swapped=settings.direction == "reversed")
-        for one in built
-        for name, driver, settings in one.drivers
+        for link in built
+        for name, driver, settings in link.drivers
     }
 
 
 def _of_driver(driver: Driver, *, swapped: bool) -> frozenset[str] | None:
     if not isinstance(driver, Quantities):
         return None
-    said = frozenset(driver.quantities())
+    quantities = frozenset(driver.quantities())
     if swapped:
-        said |= {other_way(name) for name in said}
-    return said | {GUARDED + name for name in said}
+        quantities |= {other_way(name) for name in quantities}
+    return quantities | {GUARDED + name for name in quantities}
 
 
 def of_rules(
     settings: Settings, devices: Delivered, silenced: Collection[str] = ()
 ) -> Iterator[ConfigWarning]:
-    """Rules that tell nobody, or of nothing; hooks that hear nothing.
+    """Rules without a hook or a quantity; hooks without a rule.
 
     `silenced`: the rules that a silence is for.
     """
@@ -85,19 +85,19 @@ def of_rules(
             hint = f"{add}, or say `notify: []` where the page is enough"
             text = f"alerts.rules.{name}: it tells nobody: it has no notify"
             yield ConfigWarning(path, WarningCode.SILENT_RULE, text, hint)
-        if rule.text and (found := _PLACEHOLDER.search(rule.text)):
-            text = f"alerts.rules.{name}.text: nothing replaces {found[0]!r}: it is told as it is"
+        if rule.text and (match := _PLACEHOLDER.search(rule.text)):
+            text = f"alerts.rules.{name}.text: nothing replaces {match[0]!r}: it is told as it is"
             hint = "the notice has value, unit, device and quantity in fields of their own"
             yield ConfigWarning((*path, "text"), WarningCode.TEMPLATE, text, hint)
         yield from _disabled(name, rule, settings)
         yield from _absent(name, rule, devices)
         yield from _condition(name, rule, _states(rule, settings))
-    yield from _twice(alerts.rules)
+    yield from _duplicates(alerts.rules)
     yield from _unused(settings)
-    known = {*alerts.rules, *(rule.name for rule in self_monitoring.rules(()))}
-    for name in sorted(set(silenced) - known):
+    rule_names = {*alerts.rules, *(rule.name for rule in self_monitoring.rules(()))}
+    for name in sorted(set(silenced) - rule_names):
         text = f"there is a silence for the rule {name!r}, and no such rule"
-        hint = f"{spelling_hint(name, known)} Remove it: DELETE /api/v1/silences/{{id}}"
+        hint = f"{spelling_hint(name, rule_names)} Remove it: DELETE /api/v1/silences/{{id}}"
         yield ConfigWarning(("alerts", "rules"), WarningCode.SILENCE, text, hint)
 
 
@@ -124,7 +124,7 @@ def _disabled(name: str, rule: RuleSettings, settings: Settings) -> Iterator[Con
 
 
 def _measured() -> frozenset[str]:
-    """What comes from devices; all else meterd makes itself, of every device."""
+    """Quantities that devices deliver; meterd derives the others, for every device."""
     return frozenset(quantity.name for quantity in (*meters(), *upses()))
 
 
@@ -135,18 +135,22 @@ def _absent(name: str, rule: RuleSettings, devices: Delivered) -> Iterator[Confi
         return
     if not rule.device and quantity in self_monitoring.QUANTITIES:
         return
-    watched = [one for one in rule.device or devices if one in devices]
-    lacking = [one for one in watched if not _has(devices[one], quantity)]
+    watched = [device for device in rule.device or devices if device in devices]
+    lacking = [device for device in watched if not _has(devices[device], quantity)]
     # A rule for every device is right as long as one has it.
     if not lacking or (not rule.device and len(lacking) < len(watched)):
         return
     whom = listed(lacking) if rule.device else "no device"
     verb = "does" if len(lacking) == 1 or not rule.device else "do"
     what = f"{whom} {verb} not deliver {quantity}" if rule.device else f"{whom} delivers {quantity}"
-    known = {each for one in lacking for each in devices[one] or () if not each.startswith(GUARDED)}
+    delivered_names = {
+        each for device in lacking for each in devices[device] or () if not each.startswith(GUARDED)
+    }
     path = ("alerts", "rules", name, "quantity")
     text = f"alerts.rules.{name}.quantity: {what}: this rule can never fire"
-    yield ConfigWarning(path, WarningCode.NO_SUCH_VALUE, text, spelling_hint(quantity, known))
+    yield ConfigWarning(
+        path, WarningCode.NO_SUCH_VALUE, text, spelling_hint(quantity, delivered_names)
+    )
 
 
 def _has(delivers: frozenset[str] | None, quantity: str) -> bool:
@@ -162,9 +166,9 @@ def unread(
     """
     for name, rule in settings.alerts.rules.items():
         quantity = rule.quantity.removeprefix(GUARDED)
-        watched = [one for one in rule.device or devices if one in devices]
-        able = [one for one in watched if _has(devices[one], rule.quantity)]
-        missing = [one for one in able if one in read and quantity in read[one]]
+        watched = [device for device in rule.device or devices if device in devices]
+        able = [device for device in watched if _has(devices[device], rule.quantity)]
+        missing = [device for device in able if device in read and quantity in read[device]]
         if not missing or (not rule.device and len(missing) < len(able)):
             continue
         why = read[missing[0]][quantity] or "it was not in the answer"
@@ -179,47 +183,47 @@ def unread(
 
 def _states(rule: RuleSettings, settings: Settings) -> dict[int, str]:
     """What the numbers of the quantity mean, in all devices that the rule watches."""
-    found: dict[int, str] = {}
+    states: dict[int, str] = {}
     for name, device in settings.devices.items():
         if not rule.device or name in rule.device:
-            found |= registry.states(device.driver, device.options).get(rule.quantity, {})
-    return found
+            states |= registry.states(device.driver, device.options).get(rule.quantity, {})
+    return states
 
 
 def _condition(name: str, rule: RuleSettings, states: Mapping[int, str]) -> Iterator[ConfigWarning]:
-    known = describe(rule.quantity)
+    quantity = describe(rule.quantity)
     # A state is looked up where the rule is made.
-    if known is None or isinstance(rule.equals, str):
+    if quantity is None or isinstance(rule.equals, str):
         return
     if states and rule.equals is not None and rule.equals not in states:
-        told = ", ".join(f"{number} {text}" for number, text in states.items())
+        listing = ", ".join(f"{number} {text}" for number, text in states.items())
         text = f"alerts.rules.{name}: {rule.quantity} equals {rule.equals:g} is no state of it"
         path: tuple[str, ...] = ("alerts", "rules", name, "equals")
-        yield ConfigWarning(path, WarningCode.NEVER_TRUE, text, f"its states are {told}")
+        yield ConfigWarning(path, WarningCode.NEVER_TRUE, text, f"its states are {listing}")
         return
-    span = _Range.of(known)
+    span = _Range.of(quantity)
     key = next(key for key in ("equals", "above", "below") if getattr(rule, key) is not None)
     limit: float = getattr(rule, key)
     path = ("alerts", "rules", name, key)
     what = f"alerts.rules.{name}: {rule.quantity} {key} {limit:g}"
-    if (never := _never(key, limit, span, known)) is not None:
-        text, hint = f"{what} is never true: {never or span.text}", _better(known, span)
+    if (never := _never(key, limit, span, quantity)) is not None:
+        text, hint = f"{what} is never true: {never or span.text}", _better(quantity, span)
         yield ConfigWarning(path, WarningCode.NEVER_TRUE, text, hint)
         return
     if (key == "above" and limit < span.low) or (key == "below" and limit > span.high):
         text = f"{what} is always true: {span.text}"
-        yield ConfigWarning(path, WarningCode.ALWAYS_TRUE, text, _better(known, span))
+        yield ConfigWarning(path, WarningCode.ALWAYS_TRUE, text, _better(quantity, span))
         return
     yield from _clears(name, rule, span)
 
 
-def _better(known: Quantity, span: _Range) -> str:
+def _better(quantity: Quantity, span: _Range) -> str:
     if span.is_flag:
         return "write `equals: 0` or `equals: 1`"
-    return f"values are in {known.unit}" if known.unit != "1" else ""
+    return f"values are in {quantity.unit}" if quantity.unit != "1" else ""
 
 
-def _never(key: str, limit: float, span: _Range, known: Quantity) -> str | None:
+def _never(key: str, limit: float, span: _Range, quantity: Quantity) -> str | None:
     """Why this is never true, "" for its range; None where it can be."""
     if key == "above":
         return "" if limit >= span.high else None
@@ -229,7 +233,7 @@ def _never(key: str, limit: float, span: _Range, known: Quantity) -> str | None:
         return None if limit in (0, 1) else ""
     if not span.low <= limit <= span.high:
         return ""
-    is_exact = not limit or "nominal" in known.name or known.unit not in _CONTINUOUS_UNITS
+    is_exact = not limit or "nominal" in quantity.name or quantity.unit not in _CONTINUOUS_UNITS
     return None if is_exact else "a measured value is hardly ever exactly that"
 
 
@@ -246,7 +250,7 @@ def _clears(name: str, rule: RuleSettings, span: _Range) -> Iterator[ConfigWarni
             yield ConfigWarning(path, WarningCode.NEVER_CLEAR, text, hint)
 
 
-def _twice(rules: Mapping[str, RuleSettings]) -> Iterator[ConfigWarning]:
+def _duplicates(rules: Mapping[str, RuleSettings]) -> Iterator[ConfigWarning]:
     names = list(rules)
     for number, name in enumerate(names):
         rule = rules[name]
@@ -257,9 +261,9 @@ def _twice(rules: Mapping[str, RuleSettings]) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("alerts", "rules", name), WarningCode.RULE_TWICE, text, hint)
 
 
-def _says_the_same(one: RuleSettings, other: RuleSettings) -> bool:
+def _says_the_same(rule: RuleSettings, other: RuleSettings) -> bool:
     """The same condition for as long, at a device of both; another `for` or severity escalates."""
     keys = ("quantity", "equals", "above", "below", "for_", "severity")
-    if any(getattr(one, key) != getattr(other, key) for key in keys):
+    if any(getattr(rule, key) != getattr(other, key) for key in keys):
         return False
-    return not one.device or not other.device or bool({*one.device} & {*other.device})
+    return not rule.device or not other.device or bool({*rule.device} & {*other.device})

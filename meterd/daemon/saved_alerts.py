@@ -52,7 +52,7 @@ def silenced(url: str | Sequence[str], now: int) -> list[str]:
 
 
 class SavedAlerts:
-    """Notes the state of the alerts when it is another than before.
+    """Saves the state of the alerts when it has changed.
 
     Those that were resolved are noted apart, and rarely: an alert that flaps leaves a thousand.
     """

@@ -32,7 +32,7 @@ def health(status: WriterStatus, time: int) -> Poll:
 
 
 def rules(hooks: Iterable[str]) -> list[Rule]:
-    """What is watched without being asked, told to every hook."""
+    """The built-in rules on meterd itself, which notify every hook."""
     told = tuple(hooks)
     return [
         Rule(

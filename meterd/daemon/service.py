@@ -34,7 +34,7 @@ _PATIENT_STOPS = 2
 
 
 class _Bugs:
-    """Where bugs were met: what they say may differ each time, and come from a device."""
+    """Bugs by their place in the code: their texts may differ each time, and come from a device."""
 
     __slots__ = ("_places",)
 
@@ -42,7 +42,7 @@ class _Bugs:
         self._places: tuple[tuple[object, ...], ...] = ()
 
     def is_new(self, error: BaseException) -> bool:
-        """Whether it is the first of its kind that was met at this place."""
+        """Whether this kind of exception is the first at this place."""
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
@@ -105,7 +105,7 @@ class ContainedDriver:
         return said
 
     def _of_bug(self, error: Exception, mistake: str) -> DeviceError:
-        """A bug is a fault like others; it is logged once, with its stack where it is in code."""
+        """The fault of a bug, which is logged once, with its stack where it is in code."""
         text = f"a bug in {self._origin}: {mistake or f'{type(error).__name__}: {error}'}"
         if self._bugs.is_new(error):
             log.error("%s: %s", self.device, text, exc_info=None if mistake else error)
@@ -126,7 +126,7 @@ def _are_qualities(said: Columns) -> bool:
 
 
 class ContainedSink:
-    """A sink that fails alone: the others still get the poll."""
+    """A sink whose failure does not keep the poll from the others."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -200,7 +200,9 @@ class Signals:
         reload: Callable[[], Awaitable[None]] | None = None,
         failed: Callable[[MeterdError], None] = lambda _: None,
     ) -> None:
-        """`failed` is told why a reload changed nothing. Reloads wait for `serve_reloads`."""
+        """`failed` gets the error of a reload that changed nothing. Reloads wait for
+        `serve_reloads`.
+        """
         self._stop = asyncio.Event()
         self._stops: list[float] = []  # when it was asked for, in seconds of the loop's time
         self._reload = reload
@@ -217,7 +219,7 @@ class Signals:
             loop.add_signal_handler(signal.SIGHUP, self._asked_to_stop)
 
     async def stopped(self) -> None:
-        """Returns when somebody asked to stop; a reload under way is called off or done then."""
+        """Returns on a stop signal; a reload under way is cancelled or finished then."""
         await self._stop.wait()
         if self._reloads is not None:
             self._reloads.cancel()
@@ -225,7 +227,7 @@ class Signals:
             self._reloads = None
 
     async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether the work was done; where somebody asks to stop before, it is cancelled."""
+        """Whether the work was done; a stop signal cancels it."""
         task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -240,7 +242,7 @@ class Signals:
         return True
 
     def serve_reloads(self) -> None:
-        """Reload when asked to, from now on; once at once where it was asked for before."""
+        """Reloads on each signal from now on; at once where one came before."""
         if self._reload is not None and self._reloads is None:
             self._reloads = asyncio.create_task(self._reload_when_asked(self._reload))
 
@@ -258,7 +260,7 @@ class Signals:
         self._stop.set()
 
     async def _reload_when_asked(self, reload: Callable[[], Awaitable[None]]) -> None:
-        """One after the other; all that were asked for during one are done as one after it."""
+        """One reload after the other; signals during one cause one more."""
         while True:
             await self._reload_asked.wait()
             # Before the configuration is read, so that what is asked for later sees what is new.

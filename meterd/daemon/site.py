@@ -76,11 +76,11 @@ class Site:
         self._alert_memory = SavedAlerts(self._alerts, clock)
         self._sinks: list[Sink] = []
         self._followers: list[Sink] = []
-        self.vitals = DaemonMetrics()
+        self.daemon_metrics = DaemonMetrics()
         self._memory = CounterState()
         self.event_log = EventLog(clock)
         self._timeline = Timeline(clock, self.event_log.note)
-        self.event_log.heard = self._heard
+        self.event_log.heard = self._note_event
         self._notes: set[asyncio.Task[None]] = set()
         self._naming = DeviceNames(self.event_log)
         self._lines = LinkManager(clock, self._sinks, self._memory, self.event_log)
@@ -95,7 +95,7 @@ class Site:
             self._cluster.mine,
             lambda: self._open_store.writer,
             self._placed,
-            self.vitals,
+            self.daemon_metrics,
         )
         self._alert_part = AlertPart(
             self._alerts,
@@ -140,15 +140,18 @@ class Site:
             heard=self._recounted,
         )
 
-    def _recounted(self, device: str, told: Recounted) -> None:
-        """What the guard noticed in stored reads, as far as nobody has heard of it."""
+    def _recounted(self, device: str, recounted: Recounted) -> None:
+        """Notes the events of a recount that are new."""
         # Live polls tell it at the read that makes it sure, a recount at the one where it was.
-        known = {(one.kind, one.device, str(one)) for one in self.event_log.newest()}
-        for one in sorted(told.events, key=lambda event: event.time):
-            if (one.kind, one.device, str(one)) not in known:
-                self.event_log.add_past(one)
-        if told.more:
-            log.warning("%s: and %d more in its stored counters", device, told.more)
+        noted = {
+            (past_event.kind, past_event.device, str(past_event))
+            for past_event in self.event_log.newest()
+        }
+        for past_event in sorted(recounted.events, key=lambda event: event.time):
+            if (past_event.kind, past_event.device, str(past_event)) not in noted:
+                self.event_log.add_past(past_event)
+        if recounted.more:
+            log.warning("%s: and %d more in its stored counters", device, recounted.more)
 
     def _terms(self, device: str) -> TermsOf:
         driver, settings = self._lines.driver(device), self.settings.devices.get(device)
@@ -170,8 +173,8 @@ class Site:
         return await self._consumed.quarters(device, quantity, start, end)
 
     def _interval(self, device: str) -> float:
-        known = self.settings.devices.get(device)
-        return known.interval if known else DEFAULT_INTERVAL
+        device_settings = self.settings.devices.get(device)
+        return device_settings.interval if device_settings else DEFAULT_INTERVAL
 
     def devices(self) -> Sequence[DeviceInfo]:
         """Every configured device, in the configuration's order."""
@@ -232,7 +235,7 @@ class Site:
         return leave
 
     def events(self) -> Sequence[Event]:
-        """What was noticed lately, newest first."""
+        """The latest events, newest first."""
         return self.event_log.newest()
 
     def event_counts(self) -> Mapping[tuple[str, str], int]:
@@ -244,7 +247,7 @@ class Site:
         return self._lines.counters()
 
     def ready(self) -> tuple[bool, str]:
-        """Whether the store takes samples and every device has been asked once, else why not."""
+        """Whether the store takes samples and every device was polled once; else the reason."""
         status = self.store_status()
         if not status.writable:
             return False, f"the store is not writable: {status.error}"
@@ -318,14 +321,14 @@ class Site:
         await self._begin_tasks()
 
     async def _begin_tasks(self) -> None:
-        """What goes on beside the polls; what looks at each change begins anew."""
-        await self._end_tasks([name for name in ("loads", "calm") if name in self._tasks])
+        """Starts the tasks beside polling; those that look at each change start anew."""
+        await self._end_tasks([name for name in ("loads", "gc") if name in self._tasks])
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "alerts": self._watch_alerts,
-            "vitals": partial(self.vitals.watch, self._clock),
+            "vitals": partial(self.daemon_metrics.watch, self._clock),
             "memory": self._remember,
             "loads": self._lines.watch,
-            "calm": partial(settle, self._clock),
+            "gc": partial(settle, self._clock),
             "trim": partial(trim, self._clock),
         }
         for name, work in works.items():
@@ -365,10 +368,10 @@ class Site:
             start = await merge_devices(writer, reader, old, new, who=who, now=now)
         await self._call(old, new)
         still = self._lines.still(new)
-        told = await count_anew(
+        recounted = await count_anew(
             writer, reader, self._memory, new, start, now, still=still, terms=self._terms(new)
         )
-        self._recounted(new, told)
+        self._recounted(new, recounted)
 
     async def replace(self, device: str, at: int, who: str = "", *, undo: bool = False) -> Replaced:
         """From `at` on (Unix ms) another meter is read as this device; or not, after all.
@@ -393,7 +396,7 @@ class Site:
             self.event_log.add(Event(EventKind.REPLACED, device, now, text, {"who": who}))
             return done
 
-    def _heard(self, event: Event) -> None:
+    def _note_event(self, event: Event) -> None:
         """That a counter is another meter's is kept, for whoever counts its totals anew."""
         store = self._store_part.store
         if event.kind is EventKind.SWAP and store is not None:
@@ -405,24 +408,24 @@ class Site:
         one = Replacement(event.time, event.time, replacements.NOTICED)
         try:
             device = self.former.get(event.device, event.device)
-            await writer.do(partial(replacements.add, device=device, one=one))
+            await writer.do(partial(replacements.add, device=device, replacement=one))
         except StoreError as error:
             log.error("%s: that it is another meter is not noted: %s", event.device, error)
 
     async def _call(self, old: str, new: str) -> None:
-        """What is in memory of a device that the store calls otherwise by now."""
+        """Renames a device in all that is in memory, as the store has done."""
         await self._lines.rename(old, new)
         self.settings = rename_devices(self.settings, {old: new})
         for latest in (self.latest, self._cluster.elsewhere):
             latest.rename(old, new)
         self._timeline.rename(old, new)
         self._alerts.rename(old, new)
-        self.vitals.rename(old, new)
-        self.vitals.place(self._lines.places())
+        self.daemon_metrics.rename(old, new)
+        self.daemon_metrics.place(self._lines.places())
         self.event_log.rename(old, new)
 
     def _reclaim(self, settings: Settings) -> None:
-        """Former names of devices that are configured beside them are those of others now."""
+        """Former names that are configured as devices of their own belong to those now."""
         catalog = self._open_store.writer.memory.catalog
         for old, new in list(catalog.renamed.items()):
             if old in settings.devices and new in settings.devices:
@@ -460,7 +463,7 @@ class Site:
             self._timeline.save(self._open_store.writer)
 
     async def _note(self, writer: Writer) -> None:
-        """What is to outlive the process goes to a store."""
+        """Saves the memos to a store."""
         if self._notes:
             await asyncio.wait(self._notes, timeout=_NOTES_WAIT_S)
         self._memory.save(writer)
@@ -472,11 +475,11 @@ class Site:
         self._timeline.sink = writer
         if isinstance(writer, Writer):
             self._timeline.begin(writer.memory.newest(), writer)
-        sinks: tuple[Sink, ...] = (self.latest, self._timeline, self._alerts, self.vitals)
+        sinks: tuple[Sink, ...] = (self.latest, self._timeline, self._alerts, self.daemon_metrics)
         self._sinks[:] = [*(ContainedSink(sink) for sink in sinks), *self._followers]
 
     def _placed(self, devices: Sequence[str], elsewhere: Sequence[str]) -> None:
-        """These devices are polled here from now on, as far as others look."""
+        """Sets the devices that are polled here, and those that other meterds poll."""
         self._reclaim(self.settings)
         self.latest.keep_only(devices)
         self._memory.keep_only(devices, elsewhere)
@@ -492,7 +495,7 @@ class Site:
             self._hear_store(self._open_store.writer)
 
     def _hear_store(self, writer: Writer) -> None:
-        """What was noticed in the store's thread, which has logged it, becomes events."""
+        """Turns the notices of the store's thread, which has logged them, into events."""
         while writer.notices:
             self.event_log.keep(Event.of(writer.notices.popleft(), "", self._clock.now_ms()))
 
@@ -514,7 +517,7 @@ class LinePart:
         mine: Callable[[Settings], Settings],
         memos: Callable[[], Memos],
         placed: Callable[[Sequence[str], Sequence[str]], None],
-        vitals: DaemonMetrics,
+        daemon_metrics: DaemonMetrics,
     ) -> None:
         """`mine` are the settings with the devices that are polled here, where meterds share
         them; `placed` is told their names before the first poll, and those of all others."""
@@ -522,7 +525,7 @@ class LinePart:
         self.mine = mine
         self.memos = memos
         self.placed = placed
-        self.vitals = vitals
+        self.daemon_metrics = daemon_metrics
 
     async def prepare(self, settings: Settings | None) -> PreparedChange:
         """Raises ConfigError."""
@@ -556,4 +559,4 @@ class _LineChange(Unchanged):
             return
         placed = partial(part.placed, self._names, self._elsewhere)
         await part.lines.replace(self._new, part.memos(), placed)
-        part.vitals.place(part.lines.places())
+        part.daemon_metrics.place(part.lines.places())

@@ -57,7 +57,7 @@ class Store:
         self.finishing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Raises StoreError, or is cancelled; it is closed then."""
+        """Opens the store. Raises StoreError, or is cancelled; it is closed then."""
         try:
             await self.writer.open()
         except BaseException:
@@ -79,8 +79,8 @@ class Store:
         except StoreError as error:
             log.warning("corrections that were broken off wait for the next one: %s", error)
             return
-        for one in done:
-            log.warning("correction %d was broken off; it is finished now", one.id)
+        for correction in done:
+            log.warning("correction %d was broken off; it is finished now", correction.id)
 
     def tune(self, settings: StoreSettings) -> None:
         """Other settings of the same store, which stays open. Never fails: see `check`."""
@@ -255,7 +255,7 @@ def _look_into(settings: StoreSettings) -> None:
 
 
 def _places(settings: StoreSettings) -> frozenset[str]:
-    """Where a store is, however its URL says it and whoever logs in. Raises StoreError."""
+    """The places of a store, independent of spelling and login. Raises StoreError."""
     return store_url.find(settings.url).places
 
 

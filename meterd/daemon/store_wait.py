@@ -58,7 +58,7 @@ class _Wait:
             self._events.note(EventKind.STORE_HELD, f"the start waits: {text}")
 
     async def free(self) -> None:
-        """Returns when a look finds nobody, or a daemon."""
+        """Returns once no tool holds the lock, or a daemon does."""
         while True:
             notify(f"EXTEND_TIMEOUT_USEC={_EXTENSION * 1_000_000}\nSTATUS=waiting for the store")
             await self._clock.sleep(LOOK_EVERY)

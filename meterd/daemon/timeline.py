@@ -109,7 +109,9 @@ class Timeline:
         most: int = MOST,
         most_remembered: int = MOST_REMEMBERED,
     ) -> None:
-        """`tell` is told of steps; `most` values wait for a clock that is not set."""
+        """`tell` gets steps of the clock; `most`: values that may wait for a clock that
+        is not set.
+        """
         self._clock = clock
         self._tell = tell
         self._most = most
@@ -142,7 +144,7 @@ class Timeline:
     # -- over a restart ----------------------------------------------------------------------
 
     def begin(self, stored: Mapping[str, int], memos: Memos) -> None:
-        """What the store has at the start: the newest time (Unix ms) of each device."""
+        """Starts from the newest stored time (Unix ms) of each device."""
         if self._is_begun:
             return
         self._is_begun = True
@@ -150,10 +152,10 @@ class Timeline:
         # A store of before there were notes: nothing says that its times are wrong.
         self._sure = newest if sure is None else sure
         for device, time in stored.items():
-            known = self._newest.get(device)
-            if time <= self._sure + _NOTED_MS and (known is None or known.time < time):
-                one = _Newest(time, self._began, self._steps)
-                self._newest[device] = self._settled[device] = one
+            before = self._newest.get(device)
+            if time <= self._sure + _NOTED_MS and (before is None or before.time < time):
+                stored_newest = _Newest(time, self._began, self._steps)
+                self._newest[device] = self._settled[device] = stored_newest
         ahead = newest - self._clock.now_ms()
         if ahead > 0 and newest > self._sure + _NOTED_MS:
             text = f"the store has times up to {_span(ahead)} ahead, of a clock that was wrong"
@@ -172,9 +174,9 @@ class Timeline:
         self._finish()
         self._newest = _renamed(self._newest, old, new)
         self._settled = _renamed(self._settled, old, new)
-        self._held = deque(one.called(old, new) for one in self._held)
+        self._held = deque(taken.called(old, new) for taken in self._held)
         if self._remembered is not None:
-            self._remembered = deque(one.called(old, new) for one in self._remembered)
+            self._remembered = deque(taken.called(old, new) for taken in self._remembered)
 
     # -- polls -------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class Timeline:
         return self._clock.monotonic() + suspended_s()
 
     def _go_on(self) -> None:
-        """One piece of what is under way, and the loop comes back for the next one."""
+        """Does one piece of the work, and calls itself later for the next one."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -243,7 +245,7 @@ class Timeline:
             self._remember(self._remembered, _Taken(poll, began, time))
 
     def _after(self, newest: _Newest, began: float, time: int) -> int:
-        """A time for what seems to be older than what is stored."""
+        """A time for a poll that is older than the newest stored one."""
         behind = newest.time - time
         if began - self._moved > _QUIET:
             text = f"the clock is {_span(behind)} behind what is stored: {_until(behind)}"
@@ -285,7 +287,7 @@ class Timeline:
                 # It goes on and on: polls are not dated again for ever.
                 yield from self._settle(again, until=previous)
             # A clock that comes back puts polls where it had put them, to the millisecond.
-            before = (one for one in self._offsets if abs(one - offset) < _NOISE_MS)
+            before = (other for other in self._offsets if abs(other - offset) < _NOISE_MS)
             self._offsets.append(next(before, offset))
             redated = len(again)
             yield from self._date_again(again, self._offsets[-1])
@@ -297,7 +299,7 @@ class Timeline:
         text = f"the clock was set {way} by {_span(abs(change))}"
         if redated:
             text += f": {redated} polls from before have their times by the new one"
-        latest = max((one.time for one in self._newest.values()), default=0)
+        latest = max((newest.time for newest in self._newest.values()), default=0)
         if (behind := latest - now) > 0:
             text += f": {_until(behind)}"
         data: dict[str, Scalar] = {"seconds": round(change / 1000, 3), "polls": redated}
@@ -311,12 +313,12 @@ class Timeline:
                 yield len(newest.poll.values)
 
     def _date_again(self, again: deque[_Taken], offset: float) -> _Work:
-        """What is remembered gets its times by the clock as it is now."""
+        """Gives the remembered polls times by the present clock."""
         self._remembered, self._remembered_values = deque(), 0
-        for one in again:
-            self._hand_on(one.poll, one.stored, Quality.INVALID, _STRAY)
-            self._newest.pop(one.poll.device, None)
-            yield len(one.poll.values)
+        for taken in again:
+            self._hand_on(taken.poll, taken.stored, Quality.INVALID, _STRAY)
+            self._newest.pop(taken.poll.device, None)
+            yield len(taken.poll.values)
         self._newest = {**self._settled, **self._newest}
         for poll, began, _ in again:
             time = round(began * 1000 + offset)
@@ -325,14 +327,14 @@ class Timeline:
             self._pass(poll, began, poll.time if right else time, _REDATED)
             yield len(poll.values)
 
-    def _remember(self, remembered: deque[_Taken], one: _Taken) -> None:
-        remembered.append(one)
-        self._remembered_values += len(one.poll.values)
+    def _remember(self, remembered: deque[_Taken], taken: _Taken) -> None:
+        remembered.append(taken)
+        self._remembered_values += len(taken.poll.values)
         while self._remembered_values > self._most_remembered:
             self._settle_one(remembered)
 
     def _settle(self, remembered: deque[_Taken], until: float) -> _Work:
-        """Polls that began before that stay where they are."""
+        """Makes the times of polls from before `until` final."""
         while remembered and remembered[0].began < until:
             self._settle_one(remembered)
             yield 0
@@ -350,8 +352,8 @@ class Timeline:
             return
         more, self._untold = self._untold, 0
         self._events.append(now)
-        said = f"{text} (and {more} times more since the last word)" if more else text
-        self._tell(kind, said, data)
+        counted = f"{text} (and {more} times more since the last word)" if more else text
+        self._tell(kind, counted, data)
 
     # -- a clock that is not set -------------------------------------------------------------
 
@@ -390,7 +392,7 @@ class Timeline:
             _log.warning("the clock is set: %d polls have their times now%s", waited, lost)
 
     def close(self) -> None:
-        """What is under way is done; what never got a time is lost."""
+        """Finishes the work; polls that never got a time are lost."""
         self._finish()
         if self._held:
             _log.error("%d polls are lost: the clock was never set", len(self._held))
@@ -400,11 +402,11 @@ class Timeline:
 
 def _renamed(newest: Mapping[str, _Newest], old: str, new: str) -> dict[str, _Newest]:
     """In their order. Of a device that is known by both names, the later one counts."""
-    known = dict(newest)
-    if (one := known.pop(old, None)) is not None:
-        called = one._replace(poll=one.poll and replace(one.poll, device=new))
-        known[new] = max(called, known.get(new, called), key=lambda each: each.time)
-    return known
+    renamed = dict(newest)
+    if (moved := renamed.pop(old, None)) is not None:
+        merged = moved._replace(poll=moved.poll and replace(moved.poll, device=new))
+        renamed[new] = max(merged, renamed.get(new, merged), key=lambda each: each.time)
+    return renamed
 
 
 def _believed(memos: Memos) -> int | None:
@@ -415,7 +417,7 @@ def _believed(memos: Memos) -> int | None:
 
 
 def _until(behind: float) -> str:
-    """What becomes of polls whose clock is so many ms behind what is stored."""
+    """What happens to polls whose clock is so many ms behind the stored ones, as text."""
     if behind > _CATCH_UP_MS:
         return "it is believed; what is stored of a later time is wrong"
     caught = _span(behind / (1 - _PACE))

@@ -89,10 +89,10 @@ class LinkScan:
 
     async def identify(self, maps: Sequence[RegisterMap]) -> None:
         """Guess the register map of each found unit."""
-        for found in self.found:
-            if found.unit is not None:
-                self._progress.begin(f"unit {found.unit}: which map?", 0)
-                found.guesses = await self._identify(found, maps)
+        for unit_ in self.found:
+            if unit_.unit is not None:
+                self._progress.begin(f"unit {unit_.unit}: which map?", 0)
+                unit_.guesses = await self._identify(unit_, maps)
 
     async def _sweep(self, settings: Address) -> bool:
         """Whether units, or a gateway in place of missing ones, answer with these settings."""
@@ -122,7 +122,7 @@ class LinkScan:
     def _add_late(self, settings: Address, before: int, late: set[int]) -> None:
         """Add units with late replies; of a device that answers for every unit, keep the first."""
         new = self.found[before:]
-        new_units = {found.unit for found in new}
+        new_units = {each.unit for each in new}
         if settings.scheme != "serial" and len(new) == len(self._units) >= _ALL_UNITS_MIN:
             new[0].note = "answers to every unit: one device"
             self.found[before:] = new[:1]
@@ -134,10 +134,10 @@ class LinkScan:
             for unit in sorted(late & asked_units - new_units)
         ]
 
-    async def _identify(self, found: FoundUnit, maps: Sequence[RegisterMap]) -> list[Guess]:
-        link = open_link(found.address, defaults={}, times=Times(timeout=_unit_timeout(found)))
-        assert found.unit is not None  # noqa: S101 (UPSes are known already)
-        client = ModbusClient(link, found.unit)
+    async def _identify(self, of_unit: FoundUnit, maps: Sequence[RegisterMap]) -> list[Guess]:
+        link = open_link(of_unit.address, defaults={}, times=Times(timeout=_unit_timeout(of_unit)))
+        assert of_unit.unit is not None  # noqa: S101 (UPSes are known already)
+        client = ModbusClient(link, of_unit.unit)
 
         async def read(function: int, address: int, count: int) -> bytes | None:
             self._progress.step()
@@ -200,10 +200,10 @@ def _timeout(settings: Address) -> float:
     return _EXCHANGE_BYTES * bits / int(options["baud"]) + TURNAROUND_S
 
 
-def _unit_timeout(found: FoundUnit) -> float:
-    if found.latency is None:
+def _unit_timeout(unit: FoundUnit) -> float:
+    if unit.latency is None:
         return _TIMEOUT_MAX_S
-    return min(max(_TIMEOUT_LATENCIES * found.latency, _TIMEOUT_MIN_S), _TIMEOUT_MAX_S)
+    return min(max(_TIMEOUT_LATENCIES * unit.latency, _TIMEOUT_MIN_S), _TIMEOUT_MAX_S)
 
 
 def _settings_text(settings: Address) -> str:

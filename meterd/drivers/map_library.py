@@ -67,15 +67,15 @@ def names() -> list[str]:
 
 def packaged_head(name: str) -> MapHeader:
     """The head of another package's map. Raises ConfigError with every mistake of the map."""
-    found = load_map(name)
+    register_map = load_map(name)
     return MapHeader(
         name,
-        found.maker,
-        found.model,
-        found.confidence,
-        found.source,
-        found.remark,
-        len(found.rows),
+        register_map.maker,
+        register_map.model,
+        register_map.confidence,
+        register_map.source,
+        register_map.remark,
+        len(register_map.rows),
         packaged().maps[name].plugin.package,
     )
 
@@ -86,24 +86,24 @@ def head(name: str) -> MapHeader:
 
     text = _shipped_text(name)
     above, _, rows = text.partition("\nrows:\n")
-    said = YAML(typ="safe", pure=True).load(above)
+    header = YAML(typ="safe", pure=True).load(above)
     maker, model, confidence, source = (
-        str(said[key]) for key in ("maker", "model", "confidence", "source")
+        str(header[key]) for key in ("maker", "model", "confidence", "source")
     )
     # A shipped map has one row a line.
     count = len(re.findall(r"^  \S+: +\{", rows, re.MULTILINE))
-    return MapHeader(name, maker, model, confidence, source, str(said.get("remark", "")), count)
+    return MapHeader(name, maker, model, confidence, source, str(header.get("remark", "")), count)
 
 
 @cache
 def _aliases() -> Mapping[str, str]:
     """Other names of shipped maps. A map names them in one line, so no file is parsed here."""
-    found = {}
+    aliases = {}
     for name in shipped():
         text = _shipped_text(name)
         line = re.search(r"^aliases: \[(.*)\]", text, re.MULTILINE)
-        found.update({alias.strip(): name for alias in line[1].split(",")} if line else {})
-    return found
+        aliases.update({alias.strip(): name for alias in line[1].split(",")} if line else {})
+    return aliases
 
 
 def is_file(name: str) -> bool:
@@ -113,19 +113,21 @@ def is_file(name: str) -> bool:
 
 def _missing(path: Path) -> str:
     """What to say of a map file that is not there: where it was looked for, and what is there."""
-    said = f"no register map {str(path)!r}: there is no such file"
+    text = f"no register map {str(path)!r}: there is no such file"
     stem = path.name.removesuffix(".yaml").removesuffix(".yml")
     if stem in shipped() or stem in _aliases():
-        return f"{said}; {stem} comes with meterd: write it without folder and .yaml"
+        return f"{text}; {stem} comes with meterd: write it without folder and .yaml"
     folder = path.absolute().parent
     if not folder.is_dir():
-        return f"{said}: {folder} is no folder; a path counts from the configuration's folder"
-    there = sorted(one.name for one in folder.iterdir() if one.name.endswith((".yaml", ".yml")))
-    if near := difflib.get_close_matches(path.name, there, n=2):
-        return f"{said}; did you mean {' or '.join(near)}?"
+        return f"{text}: {folder} is no folder; a path counts from the configuration's folder"
+    map_files = sorted(
+        file.name for file in folder.iterdir() if file.name.endswith((".yaml", ".yml"))
+    )
+    if near := difflib.get_close_matches(path.name, map_files, n=2):
+        return f"{text}; did you mean {' or '.join(near)}?"
     if near := difflib.get_close_matches(stem, [*names(), *_aliases()], n=2):
-        return f"{said}; did you mean the shipped map {' or '.join(near)}?"
-    return f"{said}; a path counts from the configuration's folder; shipped: `meterd maps`"
+        return f"{text}; did you mean the shipped map {' or '.join(near)}?"
+    return f"{text}; a path counts from the configuration's folder; shipped: `meterd maps`"
 
 
 def load_map(name: str) -> RegisterMap:
@@ -151,17 +153,17 @@ def _shipped_map(name: str) -> RegisterMap:
 
 @cache
 def _packaged_map(name: str) -> RegisterMap:
-    found = packaged().maps[name]
-    return _checked(found.text(), name, found.place)
+    packaged_map = packaged().maps[name]
+    return _checked(packaged_map.text(), name, packaged_map.place)
 
 
 def loadable() -> list[RegisterMap]:
     """All maps that have a name; one of another package that has mistakes is not among them."""
-    found = [load_map(name) for name in shipped()]
+    maps = [load_map(name) for name in shipped()]
     for name in packaged().maps:
         with contextlib.suppress(ConfigError):
-            found.append(load_map(name))
-    return found
+            maps.append(load_map(name))
+    return maps
 
 
 @lru_cache(maxsize=_MOST_PARSED)
@@ -175,14 +177,14 @@ def _checked(text: str, name: str, file: str) -> RegisterMap:
     from meterd.drivers import map_check, planner
     from meterd.drivers.map_file import parse, places
 
-    found = parse(text, name, file)
-    for row in found.rows:
+    register_map = parse(text, name, file)
+    for row in register_map.rows:
         if is_own(row.quantity):
             declare(row.quantity, base_of(row.unit), row.kind)
     # What no request can fetch would be asked for, and refused, at each start.
-    if planner.unplannable(found):
-        raise ConfigError(map_check.problems(found, file, places(text, file)))
-    return found
+    if planner.unplannable(register_map):
+        raise ConfigError(map_check.problems(register_map, file, places(text, file)))
+    return register_map
 
 
 def map_text(name: str) -> str:
@@ -198,8 +200,8 @@ def map_text(name: str) -> str:
         raise ConfigError(_missing(Path(name))) from error
     except OSError as error:
         if error.errno == errno.EFBIG:
-            told = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
-            raise ConfigError(f"register map {name} {told}") from error
+            flaw = f"is larger than {_MOST_BYTES // 1024} KiB; is it the right file?"
+            raise ConfigError(f"register map {name} {flaw}") from error
         raise ConfigError(f"register map {name}: {error.strerror}") from error
     try:
         return data.decode("utf-8")
@@ -215,16 +217,16 @@ def resolved_name(name: str) -> str:
     """The map of this name, or the shipped one of this alias. Raises ConfigError."""
     if name in shipped():
         return name
-    if (wanted := _aliases().get(name)) is not None:
-        return wanted
-    others = packaged()
-    if name in others.maps:
+    if (original := _aliases().get(name)) is not None:
+        return original
+    foreign = packaged()
+    if name in foreign.maps:
         return name
-    if (mistake := others.mistakes.get(name)) is not None:
+    if (mistake := foreign.mistakes.get(name)) is not None:
         raise ConfigError(mistake)
     near = difflib.get_close_matches(name, [*names(), *_aliases()], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`meterd maps` lists them"
-    broken = "".join(f"; {mistake}" for mistake in others.broken)
+    broken = "".join(f"; {mistake}" for mistake in foreign.broken)
     raise ConfigError(f"no register map {name!r}; {hint}{broken}")
 
 
@@ -232,9 +234,9 @@ def moved(found: RegisterMap, registers: int) -> RegisterMap:
     """The map, so many registers further on. Raises ValueError as its `moved` does."""
     if not registers:
         return found
-    known = _MOVED.get((id(found), registers))
-    if known is None:
+    entry = _MOVED.get((id(found), registers))
+    if entry is None:
         if len(_MOVED) >= _MOST_MOVED:
             _MOVED.clear()
-        known = _MOVED[id(found), registers] = found, found.moved(registers)
-    return known[1]
+        entry = _MOVED[id(found), registers] = found, found.moved(registers)
+    return entry[1]

@@ -47,7 +47,7 @@ class RowReader(NumberReader):
             plain, registers = self.number(self._name, unit)
             plain = replace(plain, kind=kind, enum=enum)
             row = terms.value(replace(plain, absent=self.absent(plain)), registers)
-        self._known(unit, row.type)
+        self._check_quantity(unit, row.type)
         return replace(
             row,
             enum=enum,
@@ -60,7 +60,7 @@ class RowReader(NumberReader):
             max_rate=self._max_rate(),
         )
 
-    def _known(self, unit: str, kind: str) -> None:
+    def _check_quantity(self, unit: str, kind: str) -> None:
         """Checks that the quantity is in the catalogue, is a number, and that its unit converts."""
         name = self._name
         if _TEXT.fullmatch(name):

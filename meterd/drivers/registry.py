@@ -91,31 +91,35 @@ def options_of(name: str) -> type[Any] | None:
 
 def link_defaults(name: str, options: Any) -> Mapping[str, str]:
     """What the link's URL may leave out, as the device is when it comes from its maker."""
-    found = _type(name)
-    if (told := found.defaults) is None:
+    driver_type = _type(name)
+    if (capability := driver_type.defaults) is None:
         return {}
-    given: Mapping[str, str] = _answer(found, "link_defaults", lambda: told.link_defaults(options))
-    return given
+    defaults: Mapping[str, str] = _answer(
+        driver_type, "link_defaults", lambda: capability.link_defaults(options)
+    )
+    return defaults
 
 
 def states(name: str, options: Any) -> Mapping[str, Mapping[int, str]]:
     """What the numbers of a device's enumerated quantities mean, by quantity and number."""
-    found = _type(name)
-    if (told := found.values) is None:
+    driver_type = _type(name)
+    if (capability := driver_type.values) is None:
         return {}
-    given: Mapping[str, Mapping[int, str]] = _answer(found, "states", lambda: told.states(options))
-    return given
+    texts: Mapping[str, Mapping[int, str]] = _answer(
+        driver_type, "states", lambda: capability.states(options)
+    )
+    return texts
 
 
-def _answer(found: _DriverType, method: str, call: Callable[[], Any]) -> Any:
+def _answer(driver_type: _DriverType, method: str, call: Callable[[], Any]) -> Any:
     """What a static method of a class says. Raises ConfigError for a foreign one's mistakes."""
-    if found.plugin.is_own:
+    if driver_type.plugin.is_own:
         return call()
-    who = _named(found.plugin)
-    given = guarded(f"{who} fails in {method}(options)", call)
-    if mistake := mapping_mistake(method, given):
+    who = _named(driver_type.plugin)
+    result = guarded(f"{who} fails in {method}(options)", call)
+    if mistake := mapping_mistake(method, result):
         raise ConfigError(f"{who} {mistake}")
-    return given
+    return result
 
 
 def build(name: str, link: Link, options: Any, interval: float) -> Driver:
@@ -123,21 +127,21 @@ def build(name: str, link: Link, options: Any, interval: float) -> Driver:
 
     Raises ConfigError, also where a foreign driver is not what a driver has to be.
     """
-    found = _type(name)
-    if found.plugin.is_own:
-        return _built(found, link, options, interval)
-    who = _named(found.plugin)
-    driver = guarded(f"{who} cannot be built", lambda: _built(found, link, options, interval))
+    driver_type = _type(name)
+    if driver_type.plugin.is_own:
+        return _built(driver_type, link, options, interval)
+    who = _named(driver_type.plugin)
+    driver = guarded(f"{who} cannot be built", lambda: _built(driver_type, link, options, interval))
     mistake = guarded(f"{who} fails when it is asked what it can", lambda: object_mistake(driver))
     if mistake:
         raise ConfigError(f"{who} {mistake}")
     return driver
 
 
-def _built(found: _DriverType, link: Link, options: Any, interval: float) -> Driver:
-    if found.builds is not None:
-        return found.builds.build(link, options, interval=interval)
-    driver: Driver = found.driver(link, options)
+def _built(driver_type: _DriverType, link: Link, options: Any, interval: float) -> Driver:
+    if driver_type.builds is not None:
+        return driver_type.builds.build(link, options, interval=interval)
+    driver: Driver = driver_type.driver(link, options)
     return driver
 
 
@@ -146,14 +150,16 @@ def listing() -> list[DriverInfo]:
 
     A foreign one whose name is taken is in the list, too.
     """
-    found = []
+    infos = []
     for name, claims in sorted(plugins(GROUP).items()):
-        found.append(DriverInfo(name, claims[0].package, _first_line(name)))
-        found += [DriverInfo(name, one.package, _taken(one, claims[0])) for one in claims[1:]]
-    return found
+        infos.append(DriverInfo(name, claims[0].package, _first_line(name)))
+        infos += [
+            DriverInfo(name, claim.package, _taken_text(claim, claims[0])) for claim in claims[1:]
+        ]
+    return infos
 
 
-def _taken(plugin: Plugin, first: Plugin) -> str:
+def _taken_text(plugin: Plugin, first: Plugin) -> str:
     return f"{plugin.point.value}: the name is taken by {first.package}; rename the entry point"
 
 

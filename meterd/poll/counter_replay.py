@@ -60,14 +60,15 @@ _HOLDS = (GuardOutcome.HELD, GuardOutcome.STUCK)
 class CounterTerms(NamedTuple):
     """Parameters of a CounterGuard, in canonical units.
 
-    `is_told`: `max_power` is configured. `wraps`: possible rollover values while `wrap` is unknown.
+    `is_given`: `max_power` is configured. `wraps`: possible rollover values, where `wrap` is not
+    known.
     """
 
     max_power: float = DEFAULT_POWER
     wrap: float | None = None
     resolution: float = DEFAULT_RESOLUTION
     unit: str = "Wh"
-    is_told: bool = False
+    is_given: bool = False
     wraps: Sequence[float] = ()
 
 
@@ -127,7 +128,7 @@ class CounterReplay:
         self._queue: deque[Raw] = deque()
         self._values: deque[float] = deque()  # those of the queue
         self._jump_from = math.inf
-        if not terms.is_told:
+        if not terms.is_given:
             self._jump_from = terms.max_power / 3600 * _JUMP_POWER_S
         self._skip_count = 0  # of the next reads
         self._skip_reason = ""

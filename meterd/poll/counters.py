@@ -93,14 +93,14 @@ class Form(NamedTuple):
         return cls(rollover, scale if kind in _RANGE_BITS or kind in _DECIMAL_TYPES else None, rate)
 
 
-def terms_of(unit: str, form: Form, max_power: float, *, is_told: bool = False) -> CounterTerms:
-    """The guard's parameters for a counter. `is_told`: `max_power` is configured, no default."""
+def terms_of(unit: str, form: Form, max_power: float, *, is_given: bool = False) -> CounterTerms:
+    """The guard's parameters for a counter. `is_given`: `max_power` is configured, no default."""
     return CounterTerms(
         max_power=form.rate or _OWN_RATES.get(unit, max_power),
         wrap=form.wrap,
         resolution=form.resolution or _OWN_STEPS.get(unit, DEFAULT_RESOLUTION),
         unit=unit,
-        is_told=is_told or form.rate is not None,
+        is_given=is_given or form.rate is not None,
         wraps=WRAPS if form.wrap is None and unit in COUNTED_UNITS else (),
     )
 

@@ -60,7 +60,7 @@ class Reader:
 
     @classmethod
     def outside(cls, url: str | Sequence[str]) -> "Reader":
-        """A reader in another process than the writer's: it sees what was committed by now.
+        """A reader in another process than the writer's: it sees committed polls.
 
         Raises StoreError, also where there is no store.
         """
@@ -99,7 +99,7 @@ class Reader:
 
     async def series(self) -> list[SeriesInfo]:
         """Every series that holds samples, by device and quantity. Raises StoreError."""
-        return await self._ask(lambda _: self.names())
+        return await self._run(lambda _: self.names())
 
     async def range(
         self,
@@ -121,22 +121,22 @@ class Reader:
         Where raw samples are deleted, quarter hours stand for them.
         Raises StoreError: too_much, unavailable, newer_schema, corrupt; ValueError.
         """
-        asked = SeriesRequest.of(devices, quantities, start, end, step, agg, edges)
-        return await self._ask(partial(self._range, asked))
+        request = SeriesRequest.of(devices, quantities, start, end, step, agg, edges)
+        return await self._run(partial(self._range, request))
 
-    def _range(self, asked: SeriesRequest, abandoned: threading.Event) -> list[SeriesPoints]:
-        names = sorted(name for name in self._names() if asked.wants(name))
-        found = self._answer(
-            names, abandoned, lambda moment: list(range_reader.points(moment, names, asked))
+    def _range(self, request: SeriesRequest, abandoned: threading.Event) -> list[SeriesPoints]:
+        names = sorted(name for name in self._names() if request.wants(name))
+        answers = self._answer(
+            names, abandoned, lambda moment: list(range_reader.points(moment, names, request))
         )
-        return [SeriesPoints(*name, points) for name, points in found if points]
+        return [SeriesPoints(*name, points) for name, points in answers if points]
 
     def names(self) -> list[SeriesInfo]:
         """Every series that holds samples; to be called in a thread. Raises StoreError."""
         infos = (
-            SeriesInfo(*one.name, one.kind, one.first, one.last)
-            for one in self._known()
-            if one.first is not None and one.last is not None
+            SeriesInfo(*entry.name, entry.kind, entry.first, entry.last)
+            for entry in self._all_series()
+            if entry.first is not None and entry.last is not None
         )
         return sorted(infos, key=lambda info: (info.device, info.quantity, info.unit))
 
@@ -144,16 +144,16 @@ class Reader:
         """Of all series, whether committed or not."""
         return {*self._memory.catalog.series, *self._memory.head.names()}
 
-    def _known(self) -> list[CatalogSeries]:
-        """What the store has, and what waits for its first commit."""
-        known = dict(self._memory.catalog.series)
-        found = {name: replace(one) for name, one in known.items()}
+    def _all_series(self) -> list[CatalogSeries]:
+        """The stored series, and those in memory that wait for their first commit."""
+        stored = dict(self._memory.catalog.series)
+        by_name = {name: replace(entry) for name, entry in stored.items()}
         for name, (first, last) in self._memory.head.extents().items():
-            one = found.get(name)
-            if one is None:
-                one = found[name] = CatalogSeries(0, name, _kind(name))
-            one.widen(first, last)
-        return [found[name] for name in sorted(found)]
+            entry = by_name.get(name)
+            if entry is None:
+                entry = by_name[name] = CatalogSeries(0, name, _kind(name))
+            entry.widen(first, last)
+        return [by_name[name] for name in sorted(by_name)]
 
     def has(self, name: Name) -> bool:
         """Whether there is such a series, committed or not."""
@@ -166,9 +166,9 @@ class Reader:
 
         To be called in a thread. Raises StoreError: too_much beyond `most` samples, …
         """
-        question = partial(range_reader.tracks, names=names, start=start, end=end, most=most)
-        found = self._answer(names, threading.Event(), question)
-        return [found[name] for name in names]
+        question = partial(range_reader.sample_arrays, names=names, start=start, end=end, most=most)
+        arrays = self._answer(names, threading.Event(), question)
+        return [arrays[name] for name in names]
 
     def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None:
         """A device's samples of a UTC day (days since 1970) with their qualities.
@@ -193,9 +193,9 @@ class Reader:
 
     def ordered(self, names: Sequence[Name]) -> list[Name]:
         """As the store numbers them, which is how each device gave them first."""
-        known = self._memory.catalog.series
+        stored = self._memory.catalog.series
         # What no commit has numbered yet follows, as it was given.
-        numbers = {name: known[name].id for name in names if name in known}
+        numbers = {name: stored[name].id for name in names if name in stored}
         return sorted(names, key=lambda name: numbers.get(name, _UNNUMBERED))
 
     def quarters(self, name: Name, start: int, end: int) -> range_reader.Quarters:
@@ -206,7 +206,7 @@ class Reader:
         question = partial(range_reader.quarters, name=name, start=start, end=end)
         return self._answer([name, *counter_of(name)], threading.Event(), question)
 
-    async def _ask(self, question: Callable[[threading.Event], _T]) -> _T:
+    async def _run(self, question: Callable[[threading.Event], _T]) -> _T:
         abandoned = threading.Event()
         loop = asyncio.get_running_loop()
         if self._closed:
@@ -262,12 +262,12 @@ def same_store(catalog: Catalog) -> Iterator[None]:
 
 
 def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArray]:
-    found: dict[Name, list[SeriesArray]] = {}
+    arrays: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
         for batch in head.batches(device):
-            for name, track in of_batch(batch, names):
-                found.setdefault(name, []).append(track)
-    return {name: concatenate(parts) for name, parts in found.items()}
+            for name, array in of_batch(batch, names):
+                arrays.setdefault(name, []).append(array)
+    return {name: concatenate(parts) for name, parts in arrays.items()}
 
 
 def _kind(name: Name) -> Kind:

@@ -168,7 +168,7 @@ class Writer:
         self._head.take(poll)
 
     async def put(self, late: Sequence[SeriesBatch]) -> None:
-        """Keeps polls in the place of what was taken until now, at once, off the loop.
+        """Replaces polls taken before, at once, off the loop.
 
         Unlike `take` it costs the loop nothing for each of them. Raises StoreError.
         """
@@ -190,7 +190,7 @@ class Writer:
         self._store_thread.remember(name, body)
 
     def recall(self, name: str) -> str | None:
-        """What was remembered before this start."""
+        """The memos from before this start."""
         recalled = self._store_thread.recalled if self._share is None else self._share.memos
         return recalled.get(name)
 
@@ -221,7 +221,7 @@ class Writer:
             file_wal.open_beside(self._database, self.memory.catalog)
 
     def tune(self, options: WriterOptions) -> None:
-        """Goes on with other options; the store stays open and locked, and every poll is taken.
+        """Applies other options; the store stays open and locked, and every poll is taken.
 
         What is committed by now is safe before and after; where the store cannot be written the
         journal moves as soon as it can.
@@ -229,7 +229,7 @@ class Writer:
         self._store_thread.tune(options)
 
     async def flush(self) -> None:
-        """Commits now what was taken so far. Raises StoreError where that fails."""
+        """Commits all polls taken so far. Raises StoreError where that fails."""
         if self._thread is None:
             raise closed_error()
         asked: asyncio.Future[None] = self._store_thread.calls.add()
@@ -237,7 +237,7 @@ class Writer:
         await asked
 
     async def seal(self) -> None:
-        """Commits, and makes blocks of what is old; days stay open. Raises StoreError."""
+        """Commits, and compacts full hours to blocks; days stay open. Raises StoreError."""
         self._store_thread.sealing = True
         await self.flush()
 
@@ -252,7 +252,7 @@ class Writer:
     async def do(self, work: Callable[[StoreSession], _T]) -> _T:
         """What `work` returns; the thread calls it between two commits.
 
-        What it changes goes through `ledger.transaction()`; it may raise StoreError only.
+        What it changes goes through `session.transaction()`; it may raise StoreError only.
         Raises that.
         """
         if self._thread is None:
@@ -292,7 +292,9 @@ class Writer:
         await self.do(lambda _: self._engine.write_at_once(polls))
 
     async def absorb(self, old: str, new: str, work: Absorb) -> None:
-        """What is left of a device becomes another's, which has its samples. Raises StoreError."""
+        """Gives a merged device's remaining rows to the device that has its samples. Raises
+        StoreError.
+        """
         if self._share is not None:
             text = "meterds of a cluster know both: stop all of them but one without `cluster:`"
             raise StoreError(text, code=StoreCode.UNAVAILABLE)
@@ -309,7 +311,7 @@ class Writer:
         thread = self._thread
         if thread is None:
             return
-        self._store_thread.has_heir = heir is not None
+        self._store_thread.has_successor = heir is not None
         self._store_thread.stopping = True
         self._store_thread.wake.set()
         self._database.hurry(_LAST_STATEMENT)
@@ -322,7 +324,7 @@ class Writer:
             await asyncio.to_thread(self._hand_on, heir)
 
     def inherit(self, spools: Sequence[Path]) -> None:
-        """From any thread: what another writer spooled and has given up comes to this store."""
+        """Takes over the spool files that another writer has given up. Thread-safe."""
         self._spool_policy.inherit(spools)
         self._store_thread.wake.set()
 

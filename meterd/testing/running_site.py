@@ -67,15 +67,15 @@ class RunningSite:
         reader = self.site.reader
 
         def read() -> list[float | None]:
-            series = [one for one in reader.names() if (one.device, one.quantity) == wanted]
-            names = [(one.device, one.quantity, one.unit) for one in series]
+            series = [info for info in reader.names() if (info.device, info.quantity) == name]
+            names = [(info.device, info.quantity, info.unit) for info in series]
             return [
                 None if math.isnan(value) else float(value)
-                for found in reader.columns(names, 0, _END_MS)
-                for value in found.values
+                for column in reader.columns(names, 0, _END_MS)
+                for value in column.values
             ]
 
-        wanted = (device, quantity)
+        name = (device, quantity)
         return await asyncio.to_thread(read)
 
 

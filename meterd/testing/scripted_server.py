@@ -41,11 +41,11 @@ class ScriptedDevice:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a coroutine runs in a task)
         self._clients[writer] = task
-        asked = bytearray()
+        received = bytearray()
         try:
             while data := await reader.read(_RECEIVE_SIZE):
-                asked += data
-                if not self._answer(asked, writer):
+                received += data
+                if not self._answer(received, writer):
                     return
         except ConnectionError:
             return
@@ -53,10 +53,10 @@ class ScriptedDevice:
             del self._clients[writer]
             writer.close()
 
-    def _answer(self, asked: bytearray, writer: asyncio.StreamWriter) -> bool:
+    def _answer(self, received: bytearray, writer: asyncio.StreamWriter) -> bool:
         """Answer all requests in the buffer; False where the script says that the link fails."""
-        while (request := self._first(asked)) is not None:
-            del asked[: asked.index(request) + len(request)]
+        while (request := self._first(received)) is not None:
+            del received[: received.index(request) + len(request)]
             replies = self._script[request]
             reply = replies.pop(0) if len(replies) > 1 else replies[0]
             if isinstance(reply, LinkError):
@@ -64,10 +64,14 @@ class ScriptedDevice:
             writer.write(reply if isinstance(reply, bytes) else b"".join(reply))
         return True
 
-    def _first(self, asked: bytearray) -> bytes | None:
+    def _first(self, received: bytearray) -> bytes | None:
         """The request that comes first in the buffer: of those that begin alike, the longest."""
-        found = [(asked.index(one), -len(one), one) for one in self._script if one in asked]
-        return min(found)[2] if found else None
+        places = [
+            (received.index(request), -len(request), request)
+            for request in self._script
+            if request in received
+        ]
+        return min(places)[2] if places else None
 
     async def hang_up(self) -> None:
         """Close every connection."""

@@ -115,18 +115,18 @@ class _Recorder:
         self._start = clock.monotonic()
 
     def sent(self, data: bytes) -> None:
-        self._tell(">", data)
+        self._write(">", data)
 
     def received(self, data: bytes | memoryview) -> None:
-        self._tell("<", bytes(data))
+        self._write("<", bytes(data))
 
     def closed(self) -> None:
-        self._tell("!", note=CLOSED)
+        self._write("!", note=CLOSED)
 
     def failed(self, code: str) -> None:
         # That the connection was closed is told when it happens.
         if code != CLOSED:
-            self._tell("!", note=code)
+            self._write("!", note=code)
 
-    def _tell(self, kind: Kind, data: bytes = b"", note: str = "") -> None:
+    def _write(self, kind: Kind, data: bytes = b"", note: str = "") -> None:
         self._sink(WireEvent(self._clock.monotonic() - self._start, kind, data, note))

@@ -36,53 +36,53 @@ class Desk:
 
     def restarted(self, away: float = 5.0) -> "Desk":
         """Another process, some seconds later, whose monotonic clock began anew."""
-        desk = Desk(*self.rules)
-        desk.clock.utc, desk.clock.now = self.clock.utc + round(away * 1000), 3.0
+        executor = Desk(*self.rules)
+        executor.clock.utc, executor.clock.now = self.clock.utc + round(away * 1000), 3.0
         alerts = self.alerts
         saved, past = json.loads(json.dumps([alerts.snapshot(), alerts.snapshot_resolved()]))
-        desk.alerts.restore(saved, past)
-        return desk
+        executor.alerts.restore(saved, past)
+        return executor
 
 
 def test_a_silenced_alert_is_told_when_the_silence_ends_and_it_still_fires() -> None:
-    desk = Desk()
-    desk.silence(600, device="main")
-    desk.see(254.0)
-    desk.wait(599)
-    assert desk.ops.said() == []
-    desk.wait(2)
-    assert desk.ops.said() == [("high", "firing")]
-    desk.see(240.0)
-    assert desk.ops.said() == [("high", "firing"), ("high", "resolved")]
+    executor = Desk()
+    executor.silence(600, device="main")
+    executor.see(254.0)
+    executor.wait(599)
+    assert executor.ops.said() == []
+    executor.wait(2)
+    assert executor.ops.said() == [("high", "firing")]
+    executor.see(240.0)
+    assert executor.ops.said() == [("high", "firing"), ("high", "resolved")]
 
 
 def test_what_began_and_ended_in_silence_is_never_told() -> None:
-    desk = Desk()
-    desk.silence(600)
-    desk.see(254.0)
-    desk.see(240.0)
-    desk.wait(700)
-    assert desk.ops.said() == []
+    executor = Desk()
+    executor.silence(600)
+    executor.see(254.0)
+    executor.see(240.0)
+    executor.wait(700)
+    assert executor.ops.said() == []
 
 
 def test_the_end_of_what_was_told_before_the_silence_is_told() -> None:
-    desk = Desk()
-    desk.see(254.0)
-    desk.silence(600)
-    desk.see(240.0)
-    assert desk.ops.said() == [("high", "firing"), ("high", "resolved")]
+    executor = Desk()
+    executor.see(254.0)
+    executor.silence(600)
+    executor.see(240.0)
+    assert executor.ops.said() == [("high", "firing"), ("high", "resolved")]
 
 
 def test_what_somebody_knows_is_not_told_at_the_end_of_a_silence() -> None:
-    desk = Desk()
-    desk.silence(600)
-    desk.see(254.0)
-    (alert,) = desk.alerts.active()
-    desk.alerts.ack(alert.id, "anna", "seen")
-    desk.wait(700)
-    assert desk.ops.said() == []
+    executor = Desk()
+    executor.silence(600)
+    executor.see(254.0)
+    (alert,) = executor.alerts.active()
+    executor.alerts.ack(alert.id, "anna", "seen")
+    executor.wait(700)
+    assert executor.ops.said() == []
     with pytest.raises(LookupError):
-        desk.alerts.ack("none", "anna", "")
+        executor.alerts.ack("none", "anna", "")
 
 
 @pytest.mark.parametrize(
@@ -97,33 +97,33 @@ def test_what_somebody_knows_is_not_told_at_the_end_of_a_silence() -> None:
     ],
 )
 def test_a_silence_covers_what_all_its_words_fit(what: dict[str, str], covers: bool) -> None:
-    desk = Desk()
-    silence = desk.silence(600, **what)
-    desk.see(254.0)
-    (alert,) = desk.alerts.active()
-    assert desk.alerts.silenced_by(alert) == ([silence.id] if covers else [])
-    assert (desk.ops.said() == []) is covers
+    executor = Desk()
+    silence = executor.silence(600, **what)
+    executor.see(254.0)
+    (alert,) = executor.alerts.active()
+    assert executor.alerts.silenced_by(alert) == ([silence.id] if covers else [])
+    assert (executor.ops.said() == []) is covers
 
 
 def test_a_silence_can_be_ended_early_and_is_forgotten_when_over() -> None:
-    desk = Desk()
-    silence = desk.silence(600)
-    desk.see(254.0)
-    assert desk.alerts.unsilence(silence.id)
-    assert not desk.alerts.unsilence(silence.id)
-    desk.wait(1)
-    assert desk.ops.said() == [("high", "firing")]
-    desk.silence(10)
-    desk.wait(11)
-    assert desk.alerts.silences() == []
+    executor = Desk()
+    silence = executor.silence(600)
+    executor.see(254.0)
+    assert executor.alerts.unsilence(silence.id)
+    assert not executor.alerts.unsilence(silence.id)
+    executor.wait(1)
+    assert executor.ops.said() == [("high", "firing")]
+    executor.silence(10)
+    executor.wait(11)
+    assert executor.alerts.silences() == []
 
 
 def test_there_is_an_end_to_silences() -> None:
-    desk = Desk()
+    executor = Desk()
     for _ in range(MAX_SILENCES):
-        desk.silence()
+        executor.silence()
     with pytest.raises(ValueError, match="already"):
-        desk.silence()
+        executor.silence()
 
 
 def test_a_restart_tells_nothing_twice_and_the_end_once() -> None:
@@ -177,23 +177,23 @@ def test_alerts_of_a_rule_that_is_another_now_are_left_behind() -> None:
 
 @pytest.mark.parametrize("saved", [{}, {"alerts": [{}], "acks": [], "silences": [], "untold": []}])
 def test_what_is_no_state_changes_nothing(saved: dict[str, object]) -> None:
-    desk = Desk()
+    executor = Desk()
     with pytest.raises((KeyError, TypeError, ValueError)):
-        desk.alerts.restore(saved)
-    assert desk.alerts.active() == []
+        executor.alerts.restore(saved)
+    assert executor.alerts.active() == []
 
 
 def test_many_silences_cost_each_alert_only_those_of_its_device() -> None:
-    desk = Desk()
+    executor = Desk()
     for number in range(200):
-        desk.silence(600 + number, device=f"meter-{number}")
-    everywhere = desk.silence(5)
-    here = desk.silence(900, device="main")
-    desk.see(254.0)
-    (alert,) = desk.alerts.active()
-    assert set(desk.alerts.silenced_by(alert)) == {here.id, everywhere.id}
-    assert len(desk.alerts.silences()) == 202
-    assert desk.alerts.silences()[0] == everywhere
-    assert desk.alerts.unsilence(here.id)
-    desk.wait(5)
-    assert desk.ops.said() == [("high", "firing")]
+        executor.silence(600 + number, device=f"meter-{number}")
+    everywhere = executor.silence(5)
+    here = executor.silence(900, device="main")
+    executor.see(254.0)
+    (alert,) = executor.alerts.active()
+    assert set(executor.alerts.silenced_by(alert)) == {here.id, everywhere.id}
+    assert len(executor.alerts.silences()) == 202
+    assert executor.alerts.silences()[0] == everywhere
+    assert executor.alerts.unsilence(here.id)
+    executor.wait(5)
+    assert executor.ops.said() == [("high", "firing")]

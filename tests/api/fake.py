@@ -167,7 +167,7 @@ class FakeSite(_Site):
     readiness: tuple[bool, str] = (True, "")
 
     tariffs: Mapping[str, Tariff] = field(default_factory=dict)
-    vitals: DaemonMetrics = field(default_factory=DaemonMetrics)
+    daemon_metrics: DaemonMetrics = field(default_factory=DaemonMetrics)
 
     @property
     def former(self) -> Mapping[str, str]:

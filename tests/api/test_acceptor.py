@@ -132,9 +132,9 @@ async def test_a_body_that_comes_before_anybody_looked_is_refused_and_not_cut_of
     async with limited(**PATIENT, head_bytes=1000) as running:
         reader, writer = await asyncio.open_connection(running.host, running.port)
         async with asyncio.timeout(60):
-            while not running._entrance._connections:
+            while not running._acceptor._connections:
                 await asyncio.sleep(0.01)
-        (connection,) = running._entrance._connections
+        (connection,) = running._acceptor._connections
         head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LARGEST_BODY + 1}\r\n\r\n"
         for data in (head.encode(), b"x" * 2000, b"x" * 2000):
             connection.data_received(data)
@@ -282,9 +282,9 @@ async def test_there_is_an_end_to_connections_and_it_is_told() -> None:
         for _, writer in pairs:
             writer.write(BUSY)
         await until_full(running, 5)
-        connections = running._entrance._connections
+        connections = running._acceptor._connections
         async with asyncio.timeout(60):
-            while any(one.seat("") for one in connections):
+            while any(one.slot("") for one in connections):
                 await asyncio.sleep(0.01)
         reader, writer = await asyncio.open_connection(running.host, running.port)
         _, said = await closed(reader)
@@ -338,7 +338,7 @@ async def test_after_many_clients_nothing_is_left() -> None:
         for _ in range(200):
             assert (await ask(running)).status == 200
         await until_empty(running)
-        assert not running._entrance._connections
+        assert not running._acceptor._connections
 
 
 async def test_both_addresses_of_localhost_have_one_port() -> None:

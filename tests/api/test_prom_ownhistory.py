@@ -22,10 +22,10 @@ UPTIME: Key = (("__name__", "meterd_uptime_seconds"),)
 
 
 def watched(site: FakeSite) -> DaemonMetrics:
-    vitals = DaemonMetrics()
-    vitals.place({device.id: device.link for device in site.known})
-    site.vitals = vitals
-    return vitals
+    daemon_metrics = DaemonMetrics()
+    daemon_metrics.place({device.id: device.link for device in site.known})
+    site.daemon_metrics = daemon_metrics
+    return daemon_metrics
 
 
 def test_it_is_the_same_as_the_exposition_tells(site: FakeSite) -> None:
@@ -42,12 +42,12 @@ def test_it_is_the_same_as_the_exposition_tells(site: FakeSite) -> None:
 
 
 def test_a_series_that_goes_away_ends_with_a_stale_mark(site: FakeSite) -> None:
-    vitals = watched(site)
-    vitals.take(failed("solar", NOW, Fault("refused", "no")))
+    daemon_metrics = watched(site)
+    daemon_metrics.take(failed("solar", NOW, Fault("refused", "no")))
     history = OwnHistory(site)
     for second in (0, 15, 30, 45):
         if second == 30:
-            vitals.place({})
+            daemon_metrics.place({})
         history.look(NOW + second * 1000)
     ((times, values),) = history.fetch([FAULT], NOW - 1, NOW + 60_000)
     assert times.tolist() == [NOW, NOW + 15_000, NOW + 30_000]

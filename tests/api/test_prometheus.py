@@ -33,13 +33,13 @@ ACCEPTS_OPENMETRICS = {
 def site() -> FakeSite:
     """The home, and a second in which its devices were polled once."""
     site = home()
-    vitals = DaemonMetrics()
-    vitals.place({device.id: device.link for device in site.known})
+    daemon_metrics = DaemonMetrics()
+    daemon_metrics.place({device.id: device.link for device in site.known})
     for state in site.latest.states.values():
         if state.last is not None:
-            vitals.take(state.last)
-    vitals.lag.add(0.002)
-    site.vitals = vitals
+            daemon_metrics.take(state.last)
+    daemon_metrics.lag.add(0.002)
+    site.daemon_metrics = daemon_metrics
     return site
 
 

@@ -53,7 +53,7 @@ def sink() -> Iterator[object]:
         yield contained
 
 
-def vitals() -> Iterator[object]:
+def daemon_metrics() -> Iterator[object]:
     found, number = DaemonMetrics(), 0
     yield found
     while True:
@@ -86,7 +86,7 @@ def lanes() -> Iterator[object]:
         yield proxy
 
 
-@pytest.mark.parametrize("made", [sink, vitals, normaliser, lanes])
+@pytest.mark.parametrize("made", [sink, daemon_metrics, normaliser, lanes])
 def test_ever_new_words_do_not_grow_the_memory(
     made: Callable[[], Iterator[object]], caplog: pytest.LogCaptureFixture
 ) -> None:

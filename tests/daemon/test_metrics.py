@@ -42,30 +42,34 @@ def test_a_value_on_a_bound_counts_as_at_or_under_it() -> None:
 
 
 def test_polls_are_measured_by_device_faults_by_code_and_time_by_link() -> None:
-    vitals = DaemonMetrics()
-    vitals.place({"main": "a", "sub": "a", "ups": "b"})
-    vitals.take(good("main", 0.02))
-    vitals.take(failed("sub", 0, Fault("timeout", "no answer"), 1.0))
-    vitals.take(failed("sub", 0, Fault("timeout", "no answer"), 1.0))
-    vitals.take(failed("sub", 0, Fault("refused", "no"), 0.0))
-    assert vitals.polls["sub"].count == 3
-    assert vitals.faults == {("sub", "timeout"): 2, ("sub", "refused"): 1}
-    assert vitals.busy == {"a": pytest.approx(2.02), "b": 0.0}
+    daemon_metrics = DaemonMetrics()
+    daemon_metrics.place({"main": "a", "sub": "a", "ups": "b"})
+    daemon_metrics.take(good("main", 0.02))
+    daemon_metrics.take(failed("sub", 0, Fault("timeout", "no answer"), 1.0))
+    daemon_metrics.take(failed("sub", 0, Fault("timeout", "no answer"), 1.0))
+    daemon_metrics.take(failed("sub", 0, Fault("refused", "no"), 0.0))
+    assert daemon_metrics.polls["sub"].count == 3
+    assert daemon_metrics.faults == {("sub", "timeout"): 2, ("sub", "refused"): 1}
+    assert daemon_metrics.busy == {"a": pytest.approx(2.02), "b": 0.0}
 
 
 def test_after_a_reload_what_is_gone_is_forgotten_and_the_rest_goes_on() -> None:
-    vitals = DaemonMetrics()
-    vitals.place({"main": "a", "old": "b"})
-    vitals.take(good("main", 0.5))
-    vitals.take(failed("old", 0, Fault("timeout", "no answer"), 1.0))
-    vitals.place({"main": "a"})
-    assert (list(vitals.polls), vitals.faults, vitals.busy) == (["main"], {}, {"a": 0.5})
+    daemon_metrics = DaemonMetrics()
+    daemon_metrics.place({"main": "a", "old": "b"})
+    daemon_metrics.take(good("main", 0.5))
+    daemon_metrics.take(failed("old", 0, Fault("timeout", "no answer"), 1.0))
+    daemon_metrics.place({"main": "a"})
+    assert (list(daemon_metrics.polls), daemon_metrics.faults, daemon_metrics.busy) == (
+        ["main"],
+        {},
+        {"a": 0.5},
+    )
 
 
 async def test_the_loops_lag_is_what_sleep_takes_beyond_what_was_asked_for() -> None:
-    vitals = DaemonMetrics()
+    daemon_metrics = DaemonMetrics()
     with contextlib.suppress(asyncio.CancelledError):
-        await vitals.watch(LateClock(0.0, 0.04, 0.0))
-    assert vitals.lag.count == 3
-    assert vitals.lag.sum == pytest.approx(0.04)
+        await daemon_metrics.watch(LateClock(0.0, 0.04, 0.0))
+    assert daemon_metrics.lag.count == 3
+    assert daemon_metrics.lag.sum == pytest.approx(0.04)
     assert LAG_EVERY <= 1

@@ -64,7 +64,7 @@ class Desk:
 
 
 @contextlib.asynccontextmanager
-async def desk(folder: Path) -> AsyncIterator[Desk]:
+async def executor(folder: Path) -> AsyncIterator[Desk]:
     async with serve_ups(link_path=folder / "ups") as server:
         server.latency = 0.005
         link = open_link(parse(server.url), defaults={}, times=Times(timeout=TIMEOUT))
@@ -81,7 +81,7 @@ async def test_pulled_and_plugged_in_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        async with desk(tmp_path) as d:
+        async with executor(tmp_path) as d:
             caplog.clear()
             began = now()
             d.server.unplug(1.0)
@@ -99,7 +99,7 @@ async def test_pulled_and_plugged_in_again(
 
 @virtual
 async def test_an_echo_before_each_answer_is_skipped(tmp_path: Path) -> None:
-    async with desk(tmp_path) as d:
+    async with executor(tmp_path) as d:
         d.server.faults = parse_faults("echo")
         polls = await d.polled(4)
     assert all(poll.up for poll in polls)
@@ -121,7 +121,7 @@ async def test_what_is_no_answer_gives_no_reading_and_ends_in_time(
     fault: SimulatedFault, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        async with desk(tmp_path) as d:
+        async with executor(tmp_path) as d:
             d.server.faults = (fault,)
             struck = (await d.polled(3, up=False))[:3]
             d.server.faults = ()
@@ -139,7 +139,7 @@ async def test_what_is_no_answer_gives_no_reading_and_ends_in_time(
 async def test_nothing_but_garbage_asks_for_the_baud_rate_and_gives_no_reading(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as d:
+    async with executor(tmp_path) as d:
         d.server.faults = (SimulatedFault("garbage"),)
         struck = (await d.polled(5, up=False))[:5]
         d.server.faults = (SimulatedFault("timeout"),)

@@ -148,9 +148,9 @@ def test_a_rise_over_a_hole_counts_however_long_it_is() -> None:
 
 def test_what_somebody_says_can_flow_is_the_limit() -> None:
     values = [*steady(15 * MINUTE, 20), *steady(15 * MINUTE, 20, 5e6 + 700e3)]
-    told = CounterTerms(max_power=5e6, is_told=True)
+    told = CounterTerms(max_power=5e6, is_given=True)
     assert risen(folded(timed(values, 15 * MINUTE), told)[0]) == pytest.approx(700e3 + 4750)
-    told = CounterTerms(max_power=50e3, is_told=True)
+    told = CounterTerms(max_power=50e3, is_given=True)
     totals, fold = folded(timed(values, 15 * MINUTE), told)
     assert risen(totals) == pytest.approx(38 * 250)
     assert [one.kind for one in fold.happened] == [EventKind.RESET]

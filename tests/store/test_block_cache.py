@@ -23,7 +23,7 @@ def body(*values: float) -> bytes:
 
 
 def told(cache: BlockCache, number: int, packed: bytes, *wanted: int) -> dict[int, float]:
-    return {one: float(t.values[0]) for one, t in cache.tracks(number, packed, list(wanted))}
+    return {one: float(t.values[0]) for one, t in cache.arrays(number, packed, list(wanted))}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_what_is_damaged_is_not_kept() -> None:
     packed[len(packed) // 2] ^= 4
     for _ in range(2):
         with pytest.raises(StoreError):
-            cache.tracks(1, bytes(packed), [1])
+            cache.arrays(1, bytes(packed), [1])
 
 
 def test_blocks_without_the_series_take_room_too(asked: list[list[int]]) -> None:

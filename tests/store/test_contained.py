@@ -31,7 +31,7 @@ TROUBLES: dict[str, Exception] = {
 PLACES: dict[str, tuple[Any, str]] = {
     "folder": (SqliteDatabase, "prepare"),
     "lock": (lockfile, "_opened"),
-    "lock's text": (lockfile.LockFile, "_say"),
+    "lock's text": (lockfile.LockFile, "_write_holder"),
     "file": (ownership, "make"),
     "spool": (SpoolPolicy, "open"),
     "schema": (migrate, "upgrade"),

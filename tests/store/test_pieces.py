@@ -53,7 +53,7 @@ class Rig:
             self.head.take(poll(time, time / 1000, device=device, layout=FAST))
         batch = self.head.uncommitted(1 << 30)
         owner = self.catalog.device(device)
-        chunks = [one for part in batch for one in part.chunks(owner, self.catalog.one)]
+        chunks = [one for part in batch for one in part.chunks(owner, self.catalog.series_id)]
         number = self.session.commit(chunks, {})
         assert number is not None
         self.rows[number] = max(times)
@@ -124,7 +124,7 @@ def test_what_came_late_between_two_pieces_outlives_a_crash_after_them(rig: Rig)
 def test_another_writer_between_two_pieces_makes_the_round_begin_anew(rig: Rig) -> None:
     rig.hour_compactor.seal(rig.session, NOW, 1)
     owner = rig.catalog.device(DEVICES[0])
-    one = rig.catalog.one(DEVICES[0], "voltage.l1", "V")
+    one = rig.catalog.series_id(DEVICES[0], "voltage.l1", "V")
     there = ChunkColumn(one, range(1), array("d", [7.0]))
     chunk = Chunk(owner, array("q", [START + 1]), (there,))
     change = WriteBatch()

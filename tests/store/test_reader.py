@@ -170,7 +170,7 @@ async def test_an_abandoned_question_frees_its_thread(tmp_path: Path) -> None:
         for _ in range(3):  # more than there are threads
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await reader._ask(endless)
+                    await reader._run(endless)
         async with asyncio.timeout(60):
-            await reader._ask(lambda abandoned: None)
+            await reader._run(lambda abandoned: None)
     assert started.is_set()

@@ -27,7 +27,7 @@ _HINT = "log in with a token (Authorization: Bearer …) or with a user's passwo
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may come in. `is_loopback`: only this machine can reach the address.
+    """Who may log in. `is_loopback`: only this machine can reach the address.
 
     `login_always`: not even this machine goes without; `insecure`: where there is neither
     user nor file of tokens, everybody may look.
@@ -51,37 +51,39 @@ class LoginRequest:
 
 
 class Authenticator:
-    """Tells who is asking. Raises ApiRefusal: 401 with what is offered, 429 to those who guess."""
+    """Authenticates requests. Raises ApiRefusal: 401 with the schemes offered, 429 after
+    failures.
+    """
 
     def __init__(self, access: Access, clock: Clock) -> None:
         self._access = access
-        self.keyring = TokenStore(access.tokens, clock)
+        self.token_store = TokenStore(access.tokens, clock)
         self._users = Users(access.users)
         self._digest = Digest(clock)
-        self._patience = LoginThrottle(clock)
-        self._quiet = LogRateLimit(clock)
+        self._throttle = LoginThrottle(clock)
+        self._log_limit = LogRateLimit(clock)
         self._nobody = ha1("", secrets.token_hex())
 
-    async def who(self, asked: LoginRequest) -> Who:
-        """Whoever the header proves it to be; without a header, whoever needs none."""
-        if not asked.authorization:
-            if (anonymous := self._anonymous(asked.via)) is not None:
+    async def who(self, login: LoginRequest) -> Who:
+        """The user of the header; without a header the anonymous user, where that is allowed."""
+        if not login.authorization:
+            if (anonymous := self._anonymous(login.via)) is not None:
                 return anonymous
             raise self.refusal("this needs a login")
-        kind, _, rest = asked.authorization.strip().partition(" ")
+        kind, _, rest = login.authorization.strip().partition(" ")
         match kind.lower():
             case "bearer":
-                return self._bearer(rest.strip(), asked.via.address)
+                return self._bearer(rest.strip(), login.via.address)
             case "basic":
-                return await self._basic(rest.strip(), asked.via.address)
+                return await self._basic(rest.strip(), login.via.address)
             case "digest":
-                return self._answer(rest.strip(), asked)
+                return self._answer(rest.strip(), login)
         raise self.refusal(f"there is no login of the kind {quote(kind)}")
 
     def refusal(self, detail: str, *, stale: bool = False) -> ApiRefusal:
-        """401, with every way to log in that there is."""
+        """401, with every scheme that is offered."""
         offers = [f'Bearer realm="{REALM}"']
-        if len(self._users) or len(self.keyring):
+        if len(self._users) or len(self.token_store):
             offers.insert(0, f'Basic realm="{REALM}", charset="UTF-8"')
         if self._users.has_digest:
             offers.insert(0, self._digest.challenge(stale=stale))
@@ -93,15 +95,15 @@ class Authenticator:
             return LOCAL
         is_open = access.insecure and not access.login_always and not access.users
         # Behind a proxy on loopback there is a network, too, and only `insecure` opens that.
-        if not is_open or self.keyring.exists:
+        if not is_open or self.token_store.exists:
             return None
-        return replace(ANYBODY, is_welcome=lambda: not self.keyring.exists)
+        return replace(ANYBODY, is_welcome=lambda: not self.token_store.exists)
 
     def _bearer(self, secret: str, address: str) -> Who:
-        if (who := self.keyring.who(secret)) is not None:
+        if (who := self.token_store.who(secret)) is not None:
             return who
         # A guess costs a microsecond here and never hits; but the log must not fill.
-        self._tell("a token that is not known (any more)", address)
+        self._log_failure("a token that is not known (any more)", address)
         raise self.refusal("this token is not known, or has expired")
 
     async def _basic(self, text: str, address: str) -> Who:
@@ -113,34 +115,34 @@ class Authenticator:
         if not colon:
             raise self.refusal("the login is malformed")
         # For clients that know nothing but user and password.
-        if password.startswith(PREFIX) and (who := self.keyring.who(password)) is not None:
+        if password.startswith(PREFIX) and (who := self.token_store.who(password)) is not None:
             return who
         self._wait(address, name)
         if (who := await self._users.who(name, password)) is None:
             raise self._wrong(address, name)
-        self._patience.passed(address, name)
+        self._throttle.passed(address, name)
         return who
 
-    def _answer(self, text: str, asked: LoginRequest) -> Who:
-        given = parse(text)
-        if given is None or not self._users.has_digest:
+    def _answer(self, text: str, login: LoginRequest) -> Who:
+        fields = parse(text)
+        if fields is None or not self._users.has_digest:
             raise self.refusal("the login is malformed, or of no use here")
-        name, address = given.get("username", ""), asked.via.address
+        name, address = fields.get("username", ""), login.via.address
         self._wait(address, name)
         user = self._users.get(name)
-        kept = user.ha1 if user else self._nobody
-        verdict = self._digest.check(given, asked.method, asked.is_uri, kept)
+        ha1 = user.ha1 if user else self._nobody
+        verdict = self._digest.check(fields, login.method, login.is_uri, ha1)
         if verdict is Verdict.STALE and user is not None:
             raise self.refusal("the nonce has expired, or was used", stale=True)
         if verdict is Verdict.MALFORMED:
             raise self.refusal("the login is malformed, or of no use here")
         if verdict is not Verdict.RIGHT or user is None:
             raise self._wrong(address, name)
-        self._patience.passed(address, name)
+        self._throttle.passed(address, name)
         return Who(user.name, user.scopes)
 
     def _wait(self, address: str, name: str) -> None:
-        seconds = self._patience.wait(address, name)
+        seconds = self._throttle.wait(address, name)
         if seconds > 0:
             raise ApiRefusal(
                 429,
@@ -151,10 +153,10 @@ class Authenticator:
             )
 
     def _wrong(self, address: str, name: str) -> ApiRefusal:
-        self._patience.failed(address, name)
-        self._tell(f"a wrong name or password for {quote(name)}", address)
+        self._throttle.failed(address, name)
+        self._log_failure(f"a wrong name or password for {quote(name)}", address)
         return self.refusal("the name or the password is wrong")
 
-    def _tell(self, what: str, address: str) -> None:
-        if (more := self._quiet.ask()) is not None:
+    def _log_failure(self, what: str, address: str) -> None:
+        if (more := self._log_limit.ask()) is not None:
             log.warning("login refused to %s: %s%s", quote(address), what, more)

@@ -64,20 +64,20 @@ class _Seen:
 
 def parse(text: str) -> dict[str, str] | None:
     """The parameters behind `Digest`, names in lower case; None where they are malformed."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     place = 0
     while place < len(text):
         part = _PARAMETER.match(text, place)
-        if part is None or part[1].lower() in found:
+        if part is None or part[1].lower() in fields:
             return None
         quoted = part[2] is not None
-        found[part[1].lower()] = re.sub(r"\\(.)", r"\1", part[2]) if quoted else part[3]
+        fields[part[1].lower()] = re.sub(r"\\(.)", r"\1", part[2]) if quoted else part[3]
         place = part.end()
-    if extended := found.pop("username*", ""):
-        if "username" in found or not extended.lower().startswith("utf-8''"):
+    if extended := fields.pop("username*", ""):
+        if "username" in fields or not extended.lower().startswith("utf-8''"):
             return None
-        found["username"] = unquote(extended[7:])
-    return found
+        fields["username"] = unquote(extended[7:])
+    return fields
 
 
 class Digest:
@@ -99,28 +99,28 @@ class Digest:
         )
 
     def check(
-        self, given: dict[str, str], method: str, is_uri: Callable[[str], bool], ha1: str
+        self, fields: dict[str, str], method: str, is_uri: Callable[[str], bool], ha1: str
     ) -> Verdict:
-        """Judge an answer; `ha1` is that of the user it names, or of nobody."""
-        wanted = ("username", "realm", "nonce", "uri", "response", "cnonce", "nc")
+        """Checks a response; `ha1`: that of the user named, or a random one."""
+        required = ("username", "realm", "nonce", "uri", "response", "cnonce", "nc")
         fits = (
-            all(given.get(name) for name in wanted)
-            and given["realm"] == REALM
-            and given.get("algorithm", "").upper() == "SHA-256"
-            and given.get("qop") == "auth"
-            and re.fullmatch(r"[0-9A-Fa-f]{8}", given["nc"]) is not None
-            and is_uri(given["uri"])
+            all(fields.get(name) for name in required)
+            and fields["realm"] == REALM
+            and fields.get("algorithm", "").upper() == "SHA-256"
+            and fields.get("qop") == "auth"
+            and re.fullmatch(r"[0-9A-Fa-f]{8}", fields["nc"]) is not None
+            and is_uri(fields["uri"])
         )
         if not fits:
             return Verdict.MALFORMED
-        issued = self._issued(given["nonce"])
+        issued = self._issued(fields["nonce"])
         right = hmac.compare_digest(
-            _response(given, method, ha1).encode(),
-            given["response"].lower().encode(errors="replace"),
+            _response(fields, method, ha1).encode(),
+            fields["response"].lower().encode(errors="replace"),
         )
         if not right:
             return Verdict.WRONG
-        return Verdict.RIGHT if self._is_first(given, issued) else Verdict.STALE
+        return Verdict.RIGHT if self._is_first(fields, issued) else Verdict.STALE
 
     def _nonce(self) -> str:
         issued = int(self._clock.monotonic() * 1000).to_bytes(8, "big", signed=True)
@@ -140,18 +140,18 @@ class Digest:
             return None
         return int.from_bytes(data[:8], "big", signed=True) / 1000
 
-    def _is_first(self, given: dict[str, str], issued: float | None) -> bool:
+    def _is_first(self, fields: dict[str, str], issued: float | None) -> bool:
         now = self._clock.monotonic()
         if issued is None or now - issued > LIFETIME:
             return False
-        nonce = given["nonce"]
+        nonce = fields["nonce"]
         seen = self._seen.get(nonce)
         if seen is None:
             if issued <= self._floor:
                 return False
             seen = self._seen[nonce] = _Seen(issued)
             self._forget(now)
-        return seen.take(int(given["nc"], 16))
+        return seen.take(int(fields["nc"], 16))
 
     def _forget(self, now: float) -> None:
         while self._seen:
@@ -162,9 +162,9 @@ class Digest:
             del self._seen[nonce]
 
 
-def _response(given: dict[str, str], method: str, ha1: str) -> str:
-    ha2 = _hash(f"{method}:{given['uri']}")
-    parts = (ha1, given["nonce"], given["nc"], given["cnonce"], given["qop"], ha2)
+def _response(fields: dict[str, str], method: str, ha1: str) -> str:
+    ha2 = _hash(f"{method}:{fields['uri']}")
+    parts = (ha1, fields["nonce"], fields["nc"], fields["cnonce"], fields["qop"], ha2)
     return _hash(":".join(parts))
 
 

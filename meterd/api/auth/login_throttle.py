@@ -33,7 +33,7 @@ class _Record:
 
 
 class LoginThrottle:
-    """Counts failures. Whoever has once logged in from an address is judged by itself there."""
+    """Counts failures. An account that has logged in from an address is counted by itself there."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class LoginThrottle:
         self._count(("", account))
 
     def passed(self, address: str, account: str) -> None:
-        """Somebody logged in: from there, this account is not held up by what others do."""
+        """A login succeeded: failures elsewhere do not throttle this account from this address."""
         key = (_place(address), account[:_LONGEST_NAME])
         self._good[key] = None
         self._good.move_to_end(key)

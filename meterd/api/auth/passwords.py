@@ -91,7 +91,7 @@ def _is_right(password: str, slow: str) -> bool:
 
 
 class Users:
-    """Tells whether a password is right; who does not exist takes as long as who does."""
+    """Checks passwords; an unknown name takes as long as a known one."""
 
     def __init__(self, users: Mapping[str, User]) -> None:
         self._users = users
@@ -108,14 +108,14 @@ class Users:
 
     @property
     def has_digest(self) -> bool:
-        """Whether everybody can log in with Digest: browsers prefer it where it is offered."""
+        """Whether every user can log in with Digest: browsers prefer it where it is offered."""
         return bool(self._users) and not self._any_slow
 
     def get(self, name: str) -> User | None:
         return self._users.get(name)
 
     async def who(self, name: str, password: str) -> Who | None:
-        """Whose password that is; None where it is wrong, or the name is."""
+        """The user of that name and password; None where either is wrong."""
         user = self._users.get(name)
         if len(password) > _LONGEST or not await self._check(user, name, password):
             return None

@@ -9,7 +9,7 @@ SCOPES = ("read", "admin", "command")
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Somebody who logged in; `name` is "" for one who did not have to.
+    """A user who is logged in; `name` is "" for the anonymous one.
 
     `is_welcome` tells at any later time whether that still holds: an answer may take hours.
     """

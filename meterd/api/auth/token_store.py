@@ -18,7 +18,7 @@ _LOOK_EVERY = 1.0
 
 
 class TokenStore:
-    """Opens with tokens. A file that is damaged, or open to others, opens nothing."""
+    """Authenticates by token. A file that is damaged, or readable by others, is refused."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
         self._path = path
@@ -31,22 +31,22 @@ class TokenStore:
 
     @property
     def exists(self) -> bool:
-        """Whether there is, or ever was, a file of tokens while this runs."""
-        self._look()
+        """Whether there is, or was during this run, a file of tokens."""
+        self._reload_if_changed()
         return self._existed
 
     def __len__(self) -> int:
-        self._look()
+        self._reload_if_changed()
         return len(self._tokens)
 
     def who(self, secret: str) -> Who | None:
-        """Whose token that is; None where it is nobody's, or not any more."""
-        self._look()
+        """The user of a token; None where it is unknown or revoked."""
+        self._reload_if_changed()
         # By its hash in a dict: what the time of that tells of a hash tells nothing of a secret.
         kept = tokens.digest(secret)
         token = self._tokens.get(kept)
         if token is None:
-            self._look(at_once=True)
+            self._reload_if_changed(at_once=True)
             token = self._tokens.get(kept)
         now = self._now()
         if token is None or _is_over(token, now):
@@ -56,14 +56,14 @@ class TokenStore:
 
     def _opens(self, kept: str) -> bool:
         """Whether the token of that hash is still good."""
-        self._look()
+        self._reload_if_changed()
         token = self._tokens.get(kept)
         return token is not None and not _is_over(token, self._now())
 
     def _now(self) -> int:
         return self._clock.now_ms() // 1000
 
-    def _look(self, *, at_once: bool = False) -> None:
+    def _reload_if_changed(self, *, at_once: bool = False) -> None:
         now = self._clock.monotonic()
         if self._path is None or (not at_once and now - self._looked < _LOOK_EVERY):
             return

@@ -43,7 +43,7 @@ class ApiToken:
 
 
 def digest(secret: str) -> str:
-    """What is kept of a token."""
+    """The stored digest of a token."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 
@@ -53,7 +53,7 @@ def used_file(path: Path) -> Path:
 
 
 def load(path: Path) -> list[ApiToken]:
-    """The tokens of a file; none where there is no file.
+    """The tokens of a file; empty where there is no file.
 
     Raises MeterdError where it cannot be read, is damaged, or can be read by other users.
     """
@@ -121,7 +121,7 @@ def add(
 
 
 def revoke(path: Path, name: str) -> None:
-    """Take a token away. Raises MeterdError where there is none of that name."""
+    """Removes a token. Raises MeterdError for an unknown name."""
     with _locked(path):
         tokens = load(path)
         kept = [token for token in tokens if token.name != name]
@@ -135,7 +135,7 @@ def revoke(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile: the lock is on its folder."""
+    """Locks the file's folder, so that no other process changes the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

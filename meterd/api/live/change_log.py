@@ -34,7 +34,7 @@ class ChangeLog:
         self._number = 0
 
     def begin(self) -> None:
-        """Somebody listens from now on, and is told first what there is."""
+        """Starts the log for a first listener, which gets the present state before."""
         self._moved()
 
     def take(self, poll: Poll) -> None:
@@ -53,17 +53,17 @@ class ChangeLog:
         polls, self._fresh = self._fresh, []
         # After a reload a device may be gone, and its last poll still be here.
         known = {device.id for device in self._site.devices()}
-        told = tuple(self._told(poll) for poll in polls if poll.device in known)
+        told = tuple(self._message(poll) for poll in polls if poll.device in known)
         alerts, gone = self._moved()
         if not (told or alerts or gone):
             return None
         self._number += 1
         change = LiveChange(self._number, now, told, alerts, gone)
-        self._keep(change)
+        self._append(change)
         return change
 
     def _moved(self) -> tuple[tuple[dict[str, Any], ...], tuple[tuple[str, str], ...]]:
-        """The alerts that came or are in another state, and id and device of those that went.
+        """The alerts that are new or in another state, and id and device of those that ended.
 
         One that flaps leaves a thousand resolved ones, which nobody wants to hear of each time.
         """
@@ -81,12 +81,12 @@ class ChangeLog:
         self._alerts = gists
         return tuple(moved), tuple(gone)
 
-    def _told(self, poll: Poll) -> dict[str, Any]:
+    def _message(self, poll: Poll) -> dict[str, Any]:
         state = self._site.latest.states.get(poll.device)
         since = state.since if state else None
         return of_poll(poll, since, self._said.setdefault(poll.device, {}))
 
-    def _keep(self, change: LiveChange) -> None:
+    def _append(self, change: LiveChange) -> None:
         self._kept.append(change)
         self._polls += _weight(change)
         while self._polls > MOST_KEPT or len(self._kept) > _MOST_CHANGES:
@@ -105,7 +105,7 @@ class ChangeLog:
         return [change for change in self._kept if change.number > number]
 
     def forget(self) -> None:
-        """Nobody listens any more: what is told next begins anew."""
+        """Clears the log when nobody listens."""
         self._fresh.clear()
         self._said.clear()
         self._kept.clear()
@@ -116,5 +116,5 @@ class ChangeLog:
 
 
 def _weight(change: LiveChange) -> int:
-    """What is kept of it, in polls: an alert is about as long as one."""
+    """The size of a change in polls: an alert is about as long as one."""
     return len(change.polls) + len(change.alerts)

@@ -53,7 +53,8 @@ STREAM = {
 
 @dataclass(slots=True, eq=False)
 class _FanoutGroup:
-    """All who want the same; `told` is when they last were, in monotonic seconds.
+    """The clients with one filter; `told`: when they were last sent something, in monotonic
+    seconds.
 
     `state` is the last one that somebody was greeted with, and when, and after which change.
     """
@@ -66,24 +67,24 @@ class _FanoutGroup:
 
 
 class Fanout:
-    """Streams for one server, counted in its `crowd`."""
+    """Streams for one server, counted in its `server_stats`."""
 
     def __init__(
         self,
         site: "Site",
         clock: Clock,
         most: int,
-        crowd: ServerStats | None = None,
+        server_stats: ServerStats | None = None,
         backlog: Backlog | None = None,
     ) -> None:
         self._site = site
         self._clock = clock
         self._most = most
-        self.crowd = crowd or ServerStats()
+        self.server_stats = server_stats or ServerStats()
         self._backlog = backlog or Backlog()
         self._backlog.besides = self._unsent
         self._unsent_at = (0.0, 0)
-        self._news = ChangeLog(site, clock.now_ms())
+        self._changes = ChangeLog(site, clock.now_ms())
         self._groups: dict[Filter, _FanoutGroup] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -92,8 +93,8 @@ class Fanout:
         self._closed = False
 
     def take(self, poll: Poll) -> None:
-        """As a sink: the poll, and somebody to tell of it."""
-        self._news.take(poll)
+        """Takes a poll, as a sink."""
+        self._changes.take(poll)
         self._wake.set()
 
     async def follow(
@@ -102,11 +103,11 @@ class Fanout:
         following: FollowingClient,
         is_welcome: Callable[[], bool] = lambda: True,
     ) -> web.StreamResponse:
-        """Serve one client until it goes, is welcome no more, or `close`.
+        """Serves one client until it goes, loses its permission, or `close`.
 
         Raises ApiRefusal (503) where it is full.
         """
-        if self._closed or self.crowd.streams >= self._most:
+        if self._closed or self.server_stats.streams >= self._most:
             detail = f"there are {self._most} streams already"
             headers = {"Retry-After": "10"}
             raise ApiRefusal(
@@ -132,56 +133,58 @@ class Fanout:
         """Bytes that wait in this process for all clients, not older than _COUNT_KEEPS."""
         now, (at, size) = self._clock.monotonic(), self._unsent_at
         if abs(now - at) >= _COUNT_KEEPS:
-            size = sum(one.transport.get_write_buffer_size() for one in self._listeners())
+            size = sum(listener.transport.get_write_buffer_size() for listener in self._listeners())
             self._unsent_at = (now, size)
         return size
 
     def _join(self, wanted: Filter, listener: Listener) -> _FanoutGroup:
         if self._loop is None:
-            self._news.begin()
+            self._changes.begin()
             self._leave = self._site.subscribe(self)
             self._loop = asyncio.create_task(forever("streams", self._run))
         group = self._groups.get(wanted)
         if group is None:
             group = self._groups[wanted] = _FanoutGroup(wanted, self._clock.monotonic())
         group.members.add(listener)
-        self.crowd.streams += 1
+        self.server_stats.streams += 1
         return group
 
     def _part(self, group: _FanoutGroup, listener: Listener) -> None:
         group.members.discard(listener)
-        self.crowd.streams -= 1
+        self.server_stats.streams -= 1
         if not group.members and self._groups.get(group.wanted) is group:
             del self._groups[group.wanted]
         self._deserted = self._clock.monotonic()
 
     def _greet(self, listener: Listener, group: _FanoutGroup, last: str) -> None:
-        """What the client has missed if that is still here, else everything."""
-        missed = self._news.since(last) if last else None
+        """The changes that the client missed, if they are still in the log, else the
+        whole state.
+        """
+        missed = self._changes.since(last) if last else None
         if missed is not None:
-            parts = [self._told(change, group.wanted) for change in missed]
+            parts = [self._message(change, group.wanted) for change in missed]
             whole = b"".join(part for part in parts if part)
             if len(whole) < MOST_WAITING:
                 # Browsers say "open" only when something comes.
-                self._say(listener, whole + self._beat())
+                self._send(listener, whole + self._beat())
                 return
-        self._say(listener, self._state(group))
+        self._send(listener, self._state(group))
 
-    def _say(self, listener: Listener, data: bytes) -> None:
+    def _send(self, listener: Listener, data: bytes) -> None:
         listener.say(data, chunk(data))
 
     def _state(self, group: _FanoutGroup) -> bytes:
-        """Made once for all who come at the same time: after a restart those are many."""
-        now, number = self._clock.monotonic(), self._news.number
+        """The state, encoded once for all clients that connect at a time, as after a restart."""
+        now, number = self._clock.monotonic(), self._changes.number
         made_at, made_for = group.state_at
         if number != made_for or abs(now - made_at) >= _STATE_KEEPS:
             body = state(self._site, group.wanted, self._clock.now_ms())
             group.state, group.state_at = event("state", body, number), (now, number)
         return group.state
 
-    def _told(self, change: LiveChange, wanted: Filter) -> bytes | None:
+    def _message(self, change: LiveChange, wanted: Filter) -> bytes | None:
         body = changes(change, wanted)
-        return None if body is None else event("changes", body, self._news.name(change.number))
+        return None if body is None else event("changes", body, self._changes.name(change.number))
 
     def _beat(self) -> bytes:
         return event("beat", b'{"time":"%b"}' % rfc3339(self._clock.now_ms()).encode())
@@ -189,17 +192,17 @@ class Fanout:
     # -- the loop ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while self.crowd.streams or self._clock.monotonic() - self._deserted < LINGER:
+        while self.server_stats.streams or self._clock.monotonic() - self._deserted < LINGER:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 5):
                     await self._wake.wait()
             if self._wake.is_set():
                 await asyncio.sleep(max(_GATHER, self._next - self._clock.monotonic()))
                 self._wake.clear()
-                gap = min(_GAP_MOST, _GAP_EACH * self.crowd.streams)
+                gap = min(_GAP_MOST, _GAP_EACH * self.server_stats.streams)
                 self._next = self._clock.monotonic() + gap
             await self._dismiss()
-            await self._tell(self._news.flush(self._clock.now_ms()))
+            await self._send_to_group(self._changes.flush(self._clock.now_ms()))
             await self._reassure()
         self._stop()
 
@@ -214,14 +217,14 @@ class Fanout:
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
 
-    async def _tell(self, change: LiveChange | None) -> None:
+    async def _send_to_group(self, change: LiveChange | None) -> None:
         if change is None:
             return
         for group in tuple(self._groups.values()):
-            told = self._told(change, group.wanted)
-            if told is not None:
+            message = self._message(change, group.wanted)
+            if message is not None:
                 group.told = self._clock.monotonic()
-                await self._spread(group, told)
+                await self._spread(group, message)
 
     async def _spread(self, group: _FanoutGroup, data: bytes) -> None:
         framed = chunk(data)
@@ -235,10 +238,10 @@ class Fanout:
         """A client that fell behind gets nothing until it has read all, and then the state."""
         if not listener.is_behind:
             listener.is_behind = True
-            self.crowd.slow += 1
+            self.server_stats.slow += 1
         elif listener.has_caught_up:
             listener.is_behind = False
-            self._say(listener, self._state(group))
+            self._send(listener, self._state(group))
 
     async def _reassure(self) -> None:
         now = self._clock.monotonic()
@@ -255,10 +258,10 @@ class Fanout:
         if self._leave is not None:
             self._leave()
         self._leave = self._loop = None
-        self._news.forget()
+        self._changes.forget()
 
     async def close(self) -> None:
-        """End every stream at once; nobody is let in again."""
+        """Ends every stream at once; new ones are refused."""
         self._closed = True
         for listener in self._listeners():
             listener.drop()
@@ -269,7 +272,7 @@ class Fanout:
 
 
 def _listener(request: web.Request, is_welcome: Callable[[], bool]) -> Listener | None:
-    """None where the client is gone already."""
+    """The listener of a client, None where that is gone already."""
     transport = request.transport
     if not isinstance(transport, asyncio.WriteTransport) or transport.is_closing():
         return None

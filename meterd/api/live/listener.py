@@ -19,7 +19,7 @@ def event(kind: str, data: bytes, number: str = "") -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """As HTTP/1.1 frames a part of a body whose length is not known."""
+    """A chunk of HTTP/1.1's chunked coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

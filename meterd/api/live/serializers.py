@@ -32,7 +32,7 @@ class Filter(NamedTuple):
 
 
 class LiveChange(NamedTuple):
-    """One flush: its number, when, what each poll said, and the alerts that are others now.
+    """One flush: its number, time, the changed samples of each poll, and the changed alerts.
 
     `gone` are the id and device of those that are listed no more.
     """
@@ -46,14 +46,14 @@ class LiveChange(NamedTuple):
 
 def sample(value: float | None, unit: str, doubt: QualityFlag) -> dict[str, Any]:
     """As `meterd poll --format json` writes it."""
-    said: dict[str, Any] = {"value": value, "unit": unit, "quality": doubt.quality}
+    fields: dict[str, Any] = {"value": value, "unit": unit, "quality": doubt.quality}
     if doubt.reason:
-        said["reason"] = doubt.reason
-    return said
+        fields["reason"] = doubt.reason
+    return fields
 
 
 def of_poll(poll: Poll, since: int | None, said: Said) -> dict[str, Any]:
-    """One poll against what was `said` before, which it brings up to date."""
+    """The samples of a poll that differ from those `said` before, which is updated."""
     changed: dict[str, Any] = {}
     same: list[str] = []
     layout, doubts = poll.layout, poll.doubts
@@ -83,57 +83,57 @@ def _head(poll: Poll, since: int | None) -> dict[str, Any]:
 
 def cut(poll: Mapping[str, Any], quantities: Collection[str]) -> dict[str, Any] | None:
     """A poll with only these quantities; None where nothing is left of it that matters."""
-    samples = {name: one for name, one in poll["samples"].items() if name in quantities}
+    samples = {name: fields for name, fields in poll["samples"].items() if name in quantities}
     same = [name for name in poll["same"] if name in quantities]
     # Who hears nothing of `device.up` has to learn all the same that a device is gone or back.
     turned = DEVICE_UP in poll["samples"] or not poll["up"]
     return {**poll, "samples": samples, "same": same} if samples or same or turned else None
 
 
-def changes(change: LiveChange, wanted: Filter) -> bytes | None:
+def changes(change: LiveChange, filter_: Filter) -> bytes | None:
     """The JSON of one change for those who want that; None where it holds nothing for them."""
     polls: Iterable[dict[str, Any] | None] = change.polls
-    if wanted.devices:
-        polls = [one for one in change.polls if one["device"] in wanted.devices]
-    if wanted.quantities:
-        polls = [cut(one, wanted.quantities) for one in polls if one is not None]
-    found = [one for one in polls if one is not None]
-    alerts_found = [one for one in change.alerts if wanted.wants_device(one["device"])]
-    gone = [name for name, device in change.gone if wanted.wants_device(device)]
-    if not (found or alerts_found or gone):
+    if filter_.devices:
+        polls = [row for row in change.polls if row["device"] in filter_.devices]
+    if filter_.quantities:
+        polls = [cut(row, filter_.quantities) for row in polls if row is not None]
+    devices = [row for row in polls if row is not None]
+    alert_rows = [row for row in change.alerts if filter_.wants_device(row["device"])]
+    gone = [name for name, device in change.gone if filter_.wants_device(device)]
+    if not (devices or alert_rows or gone):
         return None
-    body: dict[str, Any] = {"time": rfc3339(change.time), "devices": found}
-    if alerts_found or gone:
-        body["alerts"] = alerts_found
+    body: dict[str, Any] = {"time": rfc3339(change.time), "devices": devices}
+    if alert_rows or gone:
+        body["alerts"] = alert_rows
         body["alerts_gone"] = gone
     return encode(body)
 
 
-def state(site: "Site", wanted: Filter, now: int) -> bytes:
-    """The JSON of all that is known now; `now` is Unix ms."""
+def state(site: "Site", filter_: Filter, now: int) -> bytes:
+    """The present state as JSON; `now` is Unix ms."""
     states = site.latest.states
     devices = [
-        _device(one, found, found.last, wanted, now)
-        for one in site.devices()
-        if wanted.wants_device(one.id)
-        and (found := states.get(one.id)) is not None
-        and found.last is not None
+        _device(device, device_state, device_state.last, filter_, now)
+        for device in site.devices()
+        if filter_.wants_device(device.id)
+        and (device_state := states.get(device.id)) is not None
+        and device_state.last is not None
     ]
-    wanted_alerts = (one for one in site.alerts() if wanted.wants_device(one.device))
-    found_alerts = [alerts.row(site.alerting, one) for one in wanted_alerts]
+    wanted_alerts = (alert for alert in site.alerts() if filter_.wants_device(alert.device))
+    found_alerts = [alerts.row(site.alerting, alert) for alert in wanted_alerts]
     return encode({"time": rfc3339(now), "devices": devices, "alerts": found_alerts})
 
 
 def _device(
-    device: "DeviceInfo", known: DeviceState, last: Poll, wanted: Filter, now: int
+    device: "DeviceInfo", device_state: DeviceState, last: Poll, filter_: Filter, now: int
 ) -> dict[str, Any]:
     samples: dict[str, Any] = {}
-    for poll, stale in newest(device, known, now):
+    for poll, stale in newest(device, device_state, now):
         layout = poll.layout
         for column, quantity in enumerate(layout.quantities):
-            if quantity in samples or (wanted.quantities and quantity not in wanted.quantities):
+            if quantity in samples or (filter_.quantities and quantity not in filter_.quantities):
                 continue
             doubt = stale or poll.doubts.get(column, _GOOD)
-            said = sample(poll.values[column], layout.units[column], doubt)
-            samples[quantity] = {**said, "time": rfc3339(poll.time)}
-    return {**_head(last, known.since), "samples": samples}
+            fields = sample(poll.values[column], layout.units[column], doubt)
+            samples[quantity] = {**fields, "time": rfc3339(poll.time)}
+    return {**_head(last, device_state.since), "samples": samples}

@@ -19,68 +19,68 @@ _ESCAPED = re.compile(r"_([0-9a-fA-F]{1,6})_|__")
 Window = tuple[int, int]
 
 
-async def series(desk: QueryExecutor, params: Params) -> PromReply:
+async def series(executor: QueryExecutor, params: Params) -> PromReply:
     """The label sets of the series that a match[] selects."""
     limit, window = params.limit(), params.window()
     if not params.all("match[]"):
         raise Trouble(PromErrorType.BAD_DATA, "no match[] parameter provided")
-    select = _selection(params, desk.source())
+    select = _selection(params, executor.source())
 
     def question(deadline: QueryDeadline) -> PromReply:
-        found = [dict(sorted(one.labelled.labels.items())) for one in select(window)]
-        found.sort(key=lambda labels: list(labels.items()))
-        return _limited(found, limit)
+        rows = [dict(sorted(known.labelled.labels.items())) for known in select(window)]
+        rows.sort(key=lambda labels: list(labels.items()))
+        return _limited(rows, limit)
 
-    return await desk.work(question)
+    return await executor.work(question)
 
 
-async def labels(desk: QueryExecutor, params: Params) -> PromReply:
+async def labels(executor: QueryExecutor, params: Params) -> PromReply:
     """The names of all labels."""
     limit, window = params.limit(), params.window()
-    select = _selection(params, desk.source())
+    select = _selection(params, executor.source())
 
     def question(deadline: QueryDeadline) -> PromReply:
-        found = {name for one in select(window) for name in one.labelled.labels}
-        return _limited(sorted(found), limit)
+        names = {name for known in select(window) for name in known.labelled.labels}
+        return _limited(sorted(names), limit)
 
-    return await desk.work(question)
+    return await executor.work(question)
 
 
-async def label_values(desk: QueryExecutor, params: Params, name: str) -> PromReply:
+async def label_values(executor: QueryExecutor, params: Params, name: str) -> PromReply:
     """The values of one label."""
     label = unescaped(name)
     if not _LABEL.fullmatch(label):
         raise Trouble(PromErrorType.BAD_DATA, f'invalid label name: "{label[:80]}"')
     limit, window = params.limit(), params.window()
-    select = _selection(params, desk.source())
+    select = _selection(params, executor.source())
 
     def question(deadline: QueryDeadline) -> PromReply:
-        found = {one.labelled.labels.get(label, "") for one in select(window)}
-        return _limited(sorted(found - {""}), limit)
+        values = {known.labelled.labels.get(label, "") for known in select(window)}
+        return _limited(sorted(values - {""}), limit)
 
-    return await desk.work(question)
+    return await executor.work(question)
 
 
-async def metadata(desk: QueryExecutor, params: Params) -> PromReply:
+async def metadata(executor: QueryExecutor, params: Params) -> PromReply:
     """Type, help and unit of each metric."""
     limit, metric = params.limit(), params.one("metric")
-    source = desk.source()
+    source = executor.source()
 
     def question(deadline: QueryDeadline) -> PromReply:
-        found: dict[str, list[Mapping[str, str]]] = {}
-        for one in source.series():
-            name, kind, text, unit = one.meaning
+        by_name: dict[str, list[Mapping[str, str]]] = {}
+        for known in source.series():
+            name, kind, text, unit = known.meaning
             if metric in ("", name):
-                found[name] = [{"type": kind, "help": text, "unit": unit}]
-        kept = sorted(found.items())[: limit or None]
-        return reply(dict(kept), truncated=len(kept) < len(found))
+                by_name[name] = [{"type": kind, "help": text, "unit": unit}]
+        limited = sorted(by_name.items())[: limit or None]
+        return reply(dict(limited), truncated=len(limited) < len(by_name))
 
-    return await desk.work(question)
+    return await executor.work(question)
 
 
-def _limited(found: Sequence[object], limit: int) -> PromReply:
-    kept = found[:limit] if limit else found
-    return reply(kept, truncated=len(kept) < len(found))
+def _limited(rows: Sequence[object], limit: int) -> PromReply:
+    limited = rows[:limit] if limit else rows
+    return reply(limited, truncated=len(limited) < len(rows))
 
 
 def unescaped(name: str) -> str:
@@ -105,12 +105,14 @@ def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterabl
     parsed = [_parsed(text) for text in selectors]
 
     def select(window: Window) -> Iterable[KnownSeries]:
-        known = source.series()
-        ids: Iterable[int] = range(len(known))
+        series = source.series()
+        ids: Iterable[int] = range(len(series))
         if parsed:
             labelled = source.names()
-            ids = sorted({one for matchers in parsed for one in matching_ids(labelled, matchers)})
-        return [known[one] for one in ids if _lives(known[one], window)]
+            ids = sorted(
+                {number for matchers in parsed for number in matching_ids(labelled, matchers)}
+            )
+        return [series[number] for number in ids if _lives(series[number], window)]
 
     return select
 
@@ -122,5 +124,5 @@ def _parsed(text: str) -> Sequence[Matcher]:
         raise Trouble(PromErrorType.BAD_DATA, f'invalid parameter "match[]": {error}') from error
 
 
-def _lives(one: KnownSeries, window: Window) -> bool:
-    return one.first <= window[1] and one.last >= window[0]
+def _lives(series: KnownSeries, window: Window) -> bool:
+    return series.first <= window[1] and series.last >= window[0]

@@ -26,7 +26,7 @@ _OWN: Mapping[str, str] = {
 
 
 def query(site: "Site", rule: Rule) -> str:
-    """The rule's condition; when it ends, and how long it must hold, is told elsewhere."""
+    """The rule's condition as PromQL, without its hold and clearing."""
     return f"{_selector(site, rule)} {_condition(rule)}"
 
 

@@ -67,65 +67,67 @@ class LocalDays:
 
     def series(self, stored: Sequence["StoredSeries"]) -> list[DaySeries]:
         """Of every device that has stored such a counter."""
-        found: dict[tuple[str, str], DaySeries] = {}
-        for one in stored:
-            device, counter, _ = one.name
+        by_name: dict[tuple[str, str], DaySeries] = {}
+        for stored_series in stored:
+            device, counter, _ = stored_series.name
             quantity = counter.removeprefix(_GUARDED)
             if quantity not in METRICS:
                 continue
-            known = found.get((device, quantity))
-            first, last = one.first, one.last
-            if known is not None:
-                first, last = min(first, known.first), max(last, known.last)
-            labels = {**one.labelled.labels, "__name__": METRICS[quantity]}
-            found[device, quantity] = DaySeries(
+            before = by_name.get((device, quantity))
+            first, last = stored_series.first, stored_series.last
+            if before is not None:
+                first, last = min(first, before.first), max(last, before.last)
+            labels = {**stored_series.labelled.labels, "__name__": METRICS[quantity]}
+            by_name[device, quantity] = DaySeries(
                 Labelled(labels, HOUR), first, self._end_of(last), device, quantity
             )
-        return list(found.values())
+        return list(by_name.values())
 
     def _end_of(self, ms: int) -> int:
         return period_ceil(self._zone, Period.DAY, ms + 1) - 1
 
     def fetch(
-        self, wanted: Sequence[DaySeries], start: int, end: int
+        self, selected: Sequence[DaySeries], start: int, end: int
     ) -> Iterator[tuple[Times, Values]]:
         """Each hour of start < t <= end, and where a day begins. Called in a thread.
 
         Raises QueryError, StoreError.
         """
-        if not wanted:
+        if not selected:
             return
         first, last = max(0, start + 1), min(end + 1, self._end_of(self._now) + 1)
         pieces = period_spans(self._zone, Period.DAY, first, last, self._now, whole=True)
-        _need_at_most(len(pieces) * len(wanted))
-        asked = asyncio.run_coroutine_threadsafe(self._all(wanted, pieces), self._loop)
+        _need_at_most(len(pieces) * len(selected))
+        future = asyncio.run_coroutine_threadsafe(self._all(selected, pieces), self._loop)
         try:
-            days = asked.result(_DEADLINE)
+            days = future.result(_DEADLINE)
         except Late as error:
-            asked.cancel()
+            future.cancel()
             raise QueryError(
                 PromErrorType.TIMEOUT, "query timed out in adding up local days"
             ) from error
-        for one, buckets in zip(wanted, days, strict=True):
+        for day_series, buckets in zip(selected, days, strict=True):
             yield _points(
-                buckets, max(start, period_floor(self._zone, Period.DAY, one.first) - 1), end
+                buckets, max(start, period_floor(self._zone, Period.DAY, day_series.first) - 1), end
             )
 
     async def _all(
-        self, wanted: Sequence[DaySeries], pieces: list[PeriodSpan]
+        self, selected: Sequence[DaySeries], pieces: list[PeriodSpan]
     ) -> list[Sequence[EnergyBucket]]:
-        return [await self._days(one, pieces) for one in wanted]
+        return [await self._days(day_series, pieces) for day_series in selected]
 
-    async def _days(self, one: DaySeries, pieces: list[PeriodSpan]) -> Sequence[EnergyBucket]:
-        asked = energy_quantity(one.quantity)
+    async def _days(
+        self, day_series: DaySeries, pieces: list[PeriodSpan]
+    ) -> Sequence[EnergyBucket]:
+        energy = energy_quantity(day_series.quantity)
         # Nobody need look for energy before the first sample.
-        lived = [each for each in pieces if each.end > one.first]
-        if asked is None or not lived:
+        lived = [each for each in pieces if each.end > day_series.first]
+        if energy is None or not lived:
             return ()
-        found = await consume(
-            self._site.quarters, one.device, asked, lived, zone=self._zone, now=self._now
+        consumption = await consume(
+            self._site.quarters, day_series.device, energy, lived, zone=self._zone, now=self._now
         )
-        return found.buckets
+        return consumption.buckets
 
 
 def _points(buckets: Sequence[EnergyBucket], start: int, end: int) -> tuple[Times, Values]:

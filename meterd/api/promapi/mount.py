@@ -55,7 +55,7 @@ GET: dict[str, Endpoint] = {
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """One request that is answered here. Who may ask it is for the application to see to.
+    """One route of the Prometheus API; the application checks its scope.
 
     `respond` takes the request and its whole body.
     """
@@ -74,32 +74,32 @@ class PrometheusApi:
         site: "Site",
         clock: Clock,
         reader: "Callable[[], Reader]",
-        crowd: ServerStats | None = None,
+        server_stats: ServerStats | None = None,
         backlog: Backlog | None = None,
     ) -> None:
         """`reader` gives the store's reader of the moment: a reload changes it."""
         self._site = site
         self._backlog = backlog or Backlog()
         self._clock = clock
-        self._desk = QueryExecutor(site, clock, reader, OwnHistory(site, crowd))
+        self._executor = QueryExecutor(site, clock, reader, OwnHistory(site, server_stats))
 
     async def life(self, app: web.Application) -> AsyncIterator[None]:
         """Look at meterd's own health all the while, and end the threads."""
-        look = partial(self._desk.own.run, self._clock)
+        look = partial(self._executor.own.run, self._clock)
         looking = asyncio.create_task(forever("meterd's own history", look))
         yield
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-        self._desk.close()
+        self._executor.close()
 
     def routes(self) -> Iterator[Mounted]:
         """What to add to the application's router."""
         for paths, methods in ((BOTH, ("GET", "HEAD", "POST")), (GET, ("GET", "HEAD"))):
             for path, endpoint in paths.items():
-                respond = partial(_answer, self._desk, self._backlog, endpoint)
+                respond = partial(_answer, self._executor, self._backlog, endpoint)
                 for method in methods:
                     yield Mounted(method, f"{API}/{path}", "read", respond)
-        values = partial(_values, self._desk, self._backlog)
+        values = partial(_values, self._executor, self._backlog)
         ready = partial(_ready, self._site)
         for method in ("GET", "HEAD"):
             yield Mounted(method, f"{API}/label/{{name}}/values", "read", values)
@@ -108,10 +108,10 @@ class PrometheusApi:
 
 
 async def _answer(
-    desk: QueryExecutor, backlog: Backlog, endpoint: Endpoint, request: web.Request, body: bytes
+    executor: QueryExecutor, backlog: Backlog, endpoint: Endpoint, request: web.Request, body: bytes
 ) -> web.Response:
     try:
-        reply = await endpoint(desk, read(request, body))
+        reply = await endpoint(executor, read(request, body))
     except Trouble as trouble:
         return _refused(trouble)
     except QueryError as error:
@@ -126,10 +126,10 @@ async def _answer(
 
 
 async def _values(
-    desk: QueryExecutor, backlog: Backlog, request: web.Request, body: bytes
+    executor: QueryExecutor, backlog: Backlog, request: web.Request, body: bytes
 ) -> web.Response:
     endpoint = partial(discovery.label_values, name=request.match_info["name"])
-    return await _answer(desk, backlog, endpoint, request, body)
+    return await _answer(executor, backlog, endpoint, request, body)
 
 
 def _headers() -> dict[str, str]:

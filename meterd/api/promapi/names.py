@@ -75,13 +75,13 @@ OWN: Mapping[str, tuple[str, str]] = {
 
 def stored_quantity(name: str, unit: str, kind: str) -> Quantity:
     """The catalogue's row, in the unit that is stored: an older catalogue may have had another."""
-    known = describe(name, unit)
-    if known is None:
+    described = describe(name, unit)
+    if described is None:
         return Quantity(name, unit, Kind(kind), "No longer in the catalogue")
     if name not in CATALOGUE and kind == Kind.COUNTER:
         # A user's own counts as the store says, where no map that declares it is loaded.
-        return replace(known, kind=Kind.COUNTER)
-    return known if known.unit == unit else replace(known, unit=unit)
+        return replace(described, kind=Kind.COUNTER)
+    return described if described.unit == unit else replace(described, unit=unit)
 
 
 def without_suffix(name: str) -> str:
@@ -115,14 +115,14 @@ def metric_unit(quantity: Quantity) -> str:
 
 def _texts() -> dict[str, str]:
     """Metric -> help. The quantity without a phase knows best what its family is."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for quantity in sorted(CATALOGUE.values(), key=lambda quantity: bool(quantity.phase)):
-        found.setdefault(quantity.prometheus, _text(quantity))
-    return found
+        texts.setdefault(quantity.prometheus, _text(quantity))
+    return texts
 
 
 def _text(quantity: Quantity) -> str:
-    """What it is, without its phase."""
+    """The help text without the phase."""
     phase = f", {quantity.phase.upper()}"
     return quantity.text.replace(phase, "", 1) if quantity.phase else quantity.text
 
@@ -131,7 +131,7 @@ _TEXTS = _texts()
 
 
 def metric_text(quantity: Quantity) -> str:
-    """What a family's help says: the same for all of its phases."""
+    """The help text of a metric family, which all phases share."""
     return _TEXTS.get(metric_name(quantity)) or _text(quantity)
 
 
@@ -140,7 +140,7 @@ def metric_type(quantity: Quantity) -> str:
 
 
 class Meaning(NamedTuple):
-    """What /metadata says of a metric; `name` is what it is found by."""
+    """The metadata of a metric; `name`: its name in PromQL."""
 
     name: str
     type: str

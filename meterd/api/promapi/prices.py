@@ -59,7 +59,7 @@ class PriceSource:
         return cls(site.tariffs, site.timezone, now)
 
     def series(self) -> list[PriceSeries]:
-        """What every tariff asks for a kWh, and what it pays where it does."""
+        """The price of a kWh of each tariff, and of an exported one where the tariff has it."""
         return [
             self._one(name, tariff, direction)
             for name, tariff in self._tariffs.items()
@@ -78,25 +78,25 @@ class PriceSource:
     def latest(self) -> Iterator[tuple[Mapping[str, str], float]]:
         """Labels and value of what has a price now."""
         series = self.series()
-        found = self.fetch(series, self._now - QUARTER, self._now)
-        for one, (_, values) in zip(series, found, strict=True):
+        samples = self.fetch(series, self._now - QUARTER, self._now)
+        for price_series, (_, values) in zip(series, samples, strict=True):
             if len(values) and not np.isnan(values[-1]):
-                labels = dict(one.labelled.labels)
+                labels = dict(price_series.labelled.labels)
                 del labels["__name__"]
                 yield labels, float(values[-1])
 
     def fetch(
-        self, wanted: Sequence[PriceSeries], start: int, end: int
+        self, selected: Sequence[PriceSeries], start: int, end: int
     ) -> Iterator[tuple[Times, Values]]:
         """Each quarter hour's price with start < t <= end. Raises QueryError."""
         first = max(0, start + 1)
         times = np.arange(-(-first // QUARTER) * QUARTER, min(end, self._now) + 1, QUARTER)
-        _need_at_most(len(times) * len(wanted))
+        _need_at_most(len(times) * len(selected))
         pricers: dict[str, Pricer] = {}
-        for one in wanted:
-            if one.tariff not in pricers:
-                pricers[one.tariff] = self._pricer(one.tariff, first, end)
-            yield times, _priced(pricers[one.tariff], times, one.direction)
+        for price_series in selected:
+            if price_series.tariff not in pricers:
+                pricers[price_series.tariff] = self._pricer(price_series.tariff, first, end)
+            yield times, _priced(pricers[price_series.tariff], times, price_series.direction)
 
     def _pricer(self, tariff: str, start: int, end: int) -> Pricer:
         # The last moment is included, and a clock without a span has no offset.
@@ -120,10 +120,10 @@ def _priced(pricer: Pricer, times: Times, direction: str) -> Values:
 
 
 def _price(pricer: Pricer, ms: int, direction: str) -> int | None:
-    found = pricer.at(ms)
-    if found is None:
+    day_and_rate = pricer.at(ms)
+    if day_and_rate is None:
         return None
-    day, rate = found
+    day, rate = day_and_rate
     return rate.price if direction == IMPORT else day.feed_in
 
 

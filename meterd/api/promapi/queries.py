@@ -24,22 +24,22 @@ _LOOKBACK = 300_000
 MOST_ANSWERED = 3_000_000
 
 
-async def query(desk: QueryExecutor, params: Params) -> PromReply:
+async def query(executor: QueryExecutor, params: Params) -> PromReply:
     """The value of an expression at one moment."""
     limit = params.limit()
-    at = params.moment_of_samples("time", desk.clock.now_ms())
+    at = params.moment_of_samples("time", executor.clock.now_ms())
     text = _text(params)
-    source = desk.source()
+    source = executor.source()
 
     def evaluate(limits: QueryLimits) -> Result:
         from meterd.promql import engine
 
         return engine.instant(source, text, at, limits=limits)
 
-    return await _evaluated(desk, params, limit, evaluate)
+    return await _evaluated(executor, params, limit, evaluate)
 
 
-async def query_range(desk: QueryExecutor, params: Params) -> PromReply:
+async def query_range(executor: QueryExecutor, params: Params) -> PromReply:
     """The values of an expression at start, start + step, … up to end."""
     limit = params.limit()
     start, end = _needed(params, "start"), _needed(params, "end")
@@ -49,24 +49,24 @@ async def query_range(desk: QueryExecutor, params: Params) -> PromReply:
     if (end - start) // step > MOST_POINTS:
         raise Trouble(PromErrorType.BAD_DATA, _TOO_FINE)
     text = _text(params)
-    source = desk.source()
+    source = executor.source()
 
     def evaluate(limits: QueryLimits) -> Result:
         from meterd.promql import engine
 
         return engine.query_range(source, text, start, end, step, limits=limits)
 
-    return await _evaluated(desk, params, limit, evaluate)
+    return await _evaluated(executor, params, limit, evaluate)
 
 
-async def exemplars(desk: QueryExecutor, params: Params) -> PromReply:
+async def exemplars(executor: QueryExecutor, params: Params) -> PromReply:
     """Meters have none; Grafana asks all the same."""
     input_limits.parse(_text(params))
     params.window()
     return reply([])
 
 
-async def formatted(desk: QueryExecutor, params: Params) -> PromReply:
+async def formatted(executor: QueryExecutor, params: Params) -> PromReply:
     """The expression as a person would lay it out."""
     text = _text(params)
     input_limits.parse(text)
@@ -125,7 +125,7 @@ def _limits(params: Params) -> Callable[[QueryDeadline], QueryLimits]:
 
 
 async def _evaluated(
-    desk: QueryExecutor, params: Params, limit: int, evaluate: Callable[[QueryLimits], Result]
+    executor: QueryExecutor, params: Params, limit: int, evaluate: Callable[[QueryLimits], Result]
 ) -> PromReply:
     limits = _limits(params)
     timeout = params.duration("timeout", LONGEST)
@@ -136,7 +136,7 @@ async def _evaluated(
         warnings = (*result.warnings, TRUNCATED) if is_cut else result.warnings
         return PromReply(encode.encode_json(result), warnings, result.infos)
 
-    return await desk.work(question, timeout)
+    return await executor.work(question, timeout)
 
 
 def _need_sendable(result: Result) -> None:

@@ -54,39 +54,39 @@ def _one(alert: Alert, devices: Mapping[str, Mapping[str, str]]) -> dict[str, An
     }
 
 
-def _devices(desk: QueryExecutor) -> dict[str, Mapping[str, str]]:
-    return {one.id: names.device_labels(one.labels) for one in desk.site.devices()}
+def _devices(executor: QueryExecutor) -> dict[str, Mapping[str, str]]:
+    return {device.id: names.device_labels(device.labels) for device in executor.site.devices()}
 
 
-async def alerts(desk: QueryExecutor, params: Params) -> PromReply:
-    """What is pending or firing."""
-    devices = _devices(desk)
-    active = [alert for alert in desk.site.alerts() if alert.state in _ACTIVE]
+async def alerts(executor: QueryExecutor, params: Params) -> PromReply:
+    """The pending and firing alerts."""
+    devices = _devices(executor)
+    active = [alert for alert in executor.site.alerts() if alert.state in _ACTIVE]
     return reply({"alerts": [_one(alert, devices) for alert in active]})
 
 
-async def rules(desk: QueryExecutor, params: Params) -> PromReply:
+async def rules(executor: QueryExecutor, params: Params) -> PromReply:
     """Every rule of the configuration and of meterd itself, each with its alerts."""
     kind = params.one("type")
     if kind not in ("", "alert", "record"):
         raise invalid("type", f'not supported value "{kind[:80]}"')
-    wanted = params.all("rule_name[]")
+    rule_names = params.all("rule_name[]")
     by_rule: dict[str, list[Alert]] = {}
-    for alert in desk.site.alerts():
+    for alert in executor.site.alerts():
         by_rule.setdefault(alert.rule, []).append(alert)
-    found = [
-        _rule(desk, rule, by_rule.get(rule.name, ()), is_bare=_is_bare(params))
-        for rule in (configured(desk.site.settings) if _asked(params, kind) else ())
-        if not wanted or rule.name in wanted
+    selected = [
+        _rule(executor, rule, by_rule.get(rule.name, ()), is_bare=_is_bare(params))
+        for rule in (configured(executor.site.settings) if _is_selected(params, kind) else ())
+        if not rule_names or rule.name in rule_names
     ]
-    return reply({"groups": [_group(found, desk.clock.now_ms())] if found else []})
+    return reply({"groups": [_group(selected, executor.clock.now_ms())] if selected else []})
 
 
 def _is_bare(params: Params) -> bool:
     return params.one("exclude_alerts").lower() in ("true", "1", "t")
 
 
-def _asked(params: Params, kind: str) -> bool:
+def _is_selected(params: Params, kind: str) -> bool:
     groups, files = params.all("rule_group[]"), params.all("file[]")
     is_here = (not groups or _GROUP in groups) and (not files or _FILE in files)
     # There are no recording rules.
@@ -106,14 +106,14 @@ def _group(found: Sequence[Mapping[str, Any]], now: int) -> dict[str, Any]:
 
 
 def _rule(
-    desk: QueryExecutor, rule: Rule, of_it: Sequence[Alert], *, is_bare: bool
+    executor: QueryExecutor, rule: Rule, of_it: Sequence[Alert], *, is_bare: bool
 ) -> dict[str, Any]:
-    devices = _devices(desk)
+    devices = _devices(executor)
     active = [alert for alert in of_it if alert.state in _ACTIVE]
     shown = {
         "type": "alerting",
         "name": rule.name,
-        "query": query(desk.site, rule),
+        "query": query(executor.site, rule),
         "duration": rule.hold,
         "keepFiringFor": 0,
         "labels": {"severity": rule.severity},
@@ -121,6 +121,6 @@ def _rule(
         "state": max((str(alert.state) for alert in active), key=_STATES.index, default=_CALM),
         "health": "ok",
         "evaluationTime": 0,
-        "lastEvaluation": rfc3339(desk.clock.now_ms()),
+        "lastEvaluation": rfc3339(executor.clock.now_ms()),
     }
     return shown if is_bare else {**shown, "alerts": [_one(alert, devices) for alert in active]}

@@ -80,15 +80,15 @@ def meaning(sample: str) -> Meaning:
     return Meaning(shown, kind, text, _own_unit(family))
 
 
-def steps(families: Families, site: "Site", crowd: ServerStats, now: int) -> Iterator[None]:
-    """Puts into `families` all that meterd tells of itself; `now` is Unix ms.
+def steps(families: Families, site: "Site", server_stats: ServerStats, now: int) -> Iterator[None]:
+    """Adds meterd's own metrics to `families`, in steps; `now` is Unix ms.
 
     It pauses now and then: a thousand devices take a tenth of a second, and polls have to go on.
     """
     process(families, site, now)
-    clients(families, crowd)
+    clients(families, server_stats)
     named: dict[str, Labels] = {}
-    measured = site.vitals
+    measured = site.daemon_metrics
     for number, known in enumerate(site.devices()):
         state = site.latest.states.get(known.id)
         if state is not None:
@@ -98,11 +98,11 @@ def steps(families: Families, site: "Site", crowd: ServerStats, now: int) -> Ite
                 families.histogram("meterd_poll_duration_seconds", durations, labels)
         if number % AT_ONCE == AT_ONCE - 1:
             yield
-    vitals(families, measured, named)
+    daemon_metrics(families, measured, named)
 
 
 def device(families: Families, device: "DeviceInfo", state: DeviceState, labels: Labels) -> None:
-    """How one device's polls went. `labels` name the device."""
+    """The metrics of one device's polls; `labels`: the device's."""
     texts = {name.removeprefix("info."): state.info[name] for name in INFO if name in state.info}
     told = {name: text for name, text in texts.items() if name != "model"}
     model = device.model or texts.get("model", "")
@@ -111,23 +111,25 @@ def device(families: Families, device: "DeviceInfo", state: DeviceState, labels:
     families.own("meterd_poll_failures", state.failures, labels)
 
 
-def vitals(families: Families, vitals: DaemonMetrics, devices: Mapping[str, Labels]) -> None:
-    """Faults, load. `devices`: the labels of each device that is there."""
-    for (name, code), count in sorted(vitals.faults.items()):
+def daemon_metrics(
+    families: Families, daemon_metrics: DaemonMetrics, devices: Mapping[str, Labels]
+) -> None:
+    """Faults and load. `devices`: the labels of each device."""
+    for (name, code), count in sorted(daemon_metrics.faults.items()):
         if name in devices:
             families.own("meterd_poll_faults", count, {**devices[name], "code": code})
-    for link, seconds in vitals.busy.items():
+    for link, seconds in daemon_metrics.busy.items():
         families.own("meterd_link_busy_seconds", seconds, {"link": link})
-    families.histogram("meterd_loop_lag_seconds", vitals.lag)
+    families.histogram("meterd_loop_lag_seconds", daemon_metrics.lag)
 
 
-def clients(families: Families, crowd: ServerStats) -> None:
-    """Who is being served."""
-    families.own("meterd_connections", crowd.connections)
-    families.own("meterd_connections_refused", crowd.refused)
-    families.own("meterd_streams", crowd.streams)
-    families.own("meterd_streams_slow", crowd.slow)
-    if (expires := crowd.certificate_expires()) is not None:
+def clients(families: Families, server_stats: ServerStats) -> None:
+    """Connections and streams."""
+    families.own("meterd_connections", server_stats.connections)
+    families.own("meterd_connections_refused", server_stats.refused)
+    families.own("meterd_streams", server_stats.streams)
+    families.own("meterd_streams_slow", server_stats.slow)
+    if (expires := server_stats.certificate_expires()) is not None:
         families.own("meterd_certificate_expiry_timestamp_seconds", expires)
 
 

@@ -51,7 +51,7 @@ class OwnSeries:
 
 
 class _Row:
-    """What was there at one time. `index` says which value is whose; rows share it."""
+    """The values at one time; `index`: the series of each value, which rows share."""
 
     __slots__ = ("index", "time", "values")
 
@@ -64,9 +64,9 @@ class _Row:
 class OwnHistory:
     """The newest rows, and one more every now and then."""
 
-    def __init__(self, site: "Site", crowd: ServerStats | None = None) -> None:
+    def __init__(self, site: "Site", server_stats: ServerStats | None = None) -> None:
         self._site = site
-        self._crowd = crowd or ServerStats()
+        self._server_stats = server_stats or ServerStats()
         self._rows: deque[_Row] = deque(maxlen=_KEEP_ROWS)
 
     async def run(self, clock: Clock) -> None:
@@ -97,15 +97,15 @@ class OwnHistory:
         while self._rows and self._rows[-1].time >= now:
             self._rows.pop()  # of a clock that was far ahead
         families = self_metrics.Families()
-        yield from self_metrics.steps(families, self._site, self._crowd, now)
-        found: dict[Key, float] = {}
+        yield from self_metrics.steps(families, self._site, self._server_stats, now)
+        values: dict[Key, float] = {}
         for number, sample in enumerate(s for family in families for s in family.samples):
             labels = {**sample.labels, "__name__": sample.name}
-            found[tuple(sorted(labels.items()))] = sample.value
+            values[tuple(sorted(labels.items()))] = sample.value
             if number % _AT_ONCE == _AT_ONCE - 1:
                 yield
-        self._rows.append(_Row(now, self._index(list(found)), array("d", found.values())))
-        while len(self._rows) > max(_LEAST_ROWS, _MOST_VALUES // max(1, len(found))):
+        self._rows.append(_Row(now, self._index(list(values)), array("d", values.values())))
+        while len(self._rows) > max(_LEAST_ROWS, _MOST_VALUES // max(1, len(values))):
             self._rows.popleft()
 
     def _index(self, keys: Sequence[Key]) -> Mapping[Key, int]:
@@ -116,9 +116,11 @@ class OwnHistory:
     def series(self) -> dict[Key, OwnSeries]:
         """Every series that has been there in the hours that are kept."""
         rows = tuple(self._rows)
-        lasts = _seen(reversed(rows))
+        lasts = _first_times(reversed(rows))
         pace = round(self.pace() * 1000)
-        return {key: _one(key, pace, first, lasts[key]) for key, first in _seen(rows).items()}
+        return {
+            key: _one(key, pace, first, lasts[key]) for key, first in _first_times(rows).items()
+        }
 
     def fetch(self, keys: Sequence[Key], start: int, end: int) -> Iterator[tuple[Times, Values]]:
         """Samples with start < t <= end of each series; a stale mark where it went away."""
@@ -133,16 +135,16 @@ def _one(key: Key, pace: int, first: int, last: int) -> OwnSeries:
     return OwnSeries(Labelled(labels, pace), self_metrics.meaning(labels["__name__"]), first, last)
 
 
-def _seen(rows: Iterable[_Row]) -> dict[Key, int]:
-    """The first time at which each series is there, in the order of the rows."""
-    found: dict[Key, int] = {}
+def _first_times(rows: Iterable[_Row]) -> dict[Key, int]:
+    """The first time of each series, in the order of the rows."""
+    firsts: dict[Key, int] = {}
     index: Mapping[Key, int] | None = None
     for row in rows:
         if row.index is not index:
             index = row.index
             for key in index:
-                found.setdefault(key, row.time)
-    return found
+                firsts.setdefault(key, row.time)
+    return firsts
 
 
 def _column(key: Key, rows: Sequence[_Row]) -> tuple[Times, Values]:
@@ -156,7 +158,7 @@ def _column(key: Key, rows: Sequence[_Row]) -> tuple[Times, Values]:
             times.append(row.time)
             values.append(0.0 if place is None else row.values[place])
         is_there = place is not None
-    found = np.array(values, dtype=np.float64)
+    data = np.array(values, dtype=np.float64)
     if gone:
-        found[gone] = stale_mark()[0]
-    return np.array(times, dtype=np.int64), found
+        data[gone] = stale_mark()[0]
+    return np.array(times, dtype=np.int64), data

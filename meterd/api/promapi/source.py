@@ -53,7 +53,7 @@ class SiteSource:
             stored = self._stored.series()
             self._days = self._local_days.series(stored) if self._local_days else []
             self._known = [*stored, *own.values(), *self._priced, *self._days]
-            self._labelled = [one.labelled for one in self._known]
+            self._labelled = [known.labelled for known in self._known]
         return self._known
 
     def names(self) -> Sequence[Labelled]:
@@ -65,15 +65,17 @@ class SiteSource:
         days = len(self.series()) - len(self._days)
         priced = days - len(self._priced)
         stored = priced - len(self._keys)
-        theirs = [one for one in ids if one < stored]
-        ours = [self._keys[one - stored] for one in ids if stored <= one < priced]
-        prices = [self._priced[one - priced] for one in ids if priced <= one < days]
-        found: Iterator[tuple[Times, Values]]
-        found = iter(self._stored.fetch(theirs, start, end) if theirs else ())
+        theirs = [number for number in ids if number < stored]
+        ours = [self._keys[number - stored] for number in ids if stored <= number < priced]
+        prices = [self._priced[number - priced] for number in ids if priced <= number < days]
+        samples: Iterator[tuple[Times, Values]]
+        samples = iter(self._stored.fetch(theirs, start, end) if theirs else ())
         own = self._own.fetch(ours, start, end)
         paid = self._prices.fetch(prices, start, end)
-        summed = self._summed([self._days[one - days] for one in ids if one >= days], start, end)
-        ends = ((stored, found), (priced, own), (days, paid))
+        summed = self._summed(
+            [self._days[number - days] for number in ids if number >= days], start, end
+        )
+        ends = ((stored, samples), (priced, own), (days, paid))
         return [next(next((kind for end, kind in ends if i < end), summed)) for i in ids]
 
     def _summed(

@@ -10,14 +10,14 @@ from meterd.api.times import rfc3339
 VERSION = "2.50.1"
 
 
-async def buildinfo(desk: QueryExecutor, params: Params) -> PromReply:
+async def buildinfo(executor: QueryExecutor, params: Params) -> PromReply:
     keys = ("revision", "branch", "buildUser", "buildDate", "goVersion")
     return reply({"version": VERSION, **dict.fromkeys(keys, "")})
 
 
-async def runtimeinfo(desk: QueryExecutor, params: Params) -> PromReply:
+async def runtimeinfo(executor: QueryExecutor, params: Params) -> PromReply:
     """What of it has a meaning here; the rest are zeros, for clients that expect the keys."""
-    started = rfc3339(desk.site.started)
+    started = rfc3339(executor.site.started)
     return reply(
         {
             "startTime": started,
@@ -34,10 +34,10 @@ async def runtimeinfo(desk: QueryExecutor, params: Params) -> PromReply:
     )
 
 
-async def flags(desk: QueryExecutor, params: Params) -> PromReply:
+async def flags(executor: QueryExecutor, params: Params) -> PromReply:
     return reply({})
 
 
-async def config(desk: QueryExecutor, params: Params) -> PromReply:
-    """Empty: the configuration holds what is not for everybody."""
+async def config(executor: QueryExecutor, params: Params) -> PromReply:
+    """An empty configuration: the real one is not for every user."""
     return reply({"yaml": ""})

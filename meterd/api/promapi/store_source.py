@@ -43,7 +43,7 @@ _SLOWEST = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class SourceDevice:
-    """What is configured and known of a device: its labels, and how often its series come."""
+    """Labels of a device, and the intervals of its series in ms."""
 
     labels: Labels
     interval: int
@@ -64,7 +64,7 @@ _GONE = SourceDevice((), 0, {})
 
 
 def devices(site: "Site") -> dict[str, SourceDevice]:
-    """What the source needs of the site: to be taken on the event loop, before the thread."""
+    """The source's view of the site; to be called on the event loop, before the thread."""
     states = site.latest.states
     return {device.id: SourceDevice.of(device, states.get(device.id)) for device in site.devices()}
 
@@ -82,7 +82,7 @@ class StoredSeries:
 
 @lru_cache(_CACHED)
 def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[str, str], Labels]:
-    """What a series means, its labels, and the same labels to tell it from others."""
+    """The metadata of a series, its labels, and these as a key."""
     device, quantity, unit = name
     row = names.stored_quantity(quantity, unit, kind)
     meaning = names.meaning(row)
@@ -100,7 +100,7 @@ def _series(info: "SeriesInfo", device: SourceDevice) -> tuple[Labels, StoredSer
 
 
 class StoreSource:
-    """A SeriesSource for one query: the series as they are when it first asks."""
+    """A SeriesSource for one query: a snapshot of the series at its first use."""
 
     def __init__(self, reader: "Reader", devices: Mapping[str, SourceDevice]) -> None:
         self._reader = reader
@@ -111,12 +111,12 @@ class StoreSource:
     def series(self) -> Sequence[StoredSeries]:
         """Every series; no two have the same labels. Raises StoreError."""
         if self._known is None:
-            found: dict[Labels, StoredSeries] = {}
+            by_labels: dict[Labels, StoredSeries] = {}
             for info in self._reader.names():
-                key, one = _series(info, self._devices.get(info.device, _GONE))
-                found.setdefault(key, one)
-            self._known = list(found.values())
-            self._labelled = [one.labelled for one in self._known]
+                key, stored = _series(info, self._devices.get(info.device, _GONE))
+                by_labels.setdefault(key, stored)
+            self._known = list(by_labels.values())
+            self._labelled = [stored.labelled for stored in self._known]
         return self._known
 
     def names(self) -> Sequence[Labelled]:
@@ -125,36 +125,36 @@ class StoreSource:
 
     def fetch(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
         """Samples with start < t <= end, stale marks included. Raises StoreError, QueryError."""
-        known = self.series()
-        wanted = [known[one] for one in ids]
-        _need_bounded(wanted, start, end)
-        ups = {one.name[0]: one.name for one in known if one.name[1] == DEVICE_UP}
-        asked = {one.name for one in wanted}
-        asked |= {ups[one.name[0]] for one in wanted if one.name[0] in ups}
-        order = sorted(asked)
+        all_series = self.series()
+        selected = [all_series[number] for number in ids]
+        _need_bounded(selected, start, end)
+        ups = {stored.name[0]: stored.name for stored in all_series if stored.name[1] == DEVICE_UP}
+        needed = {stored.name for stored in selected}
+        needed |= {ups[stored.name[0]] for stored in selected if stored.name[0] in ups}
+        order = sorted(needed)
         columns = self._reader.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
-        found = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
-        found |= {name: _in_line(*found[name]) for name in order if name[1].startswith(GUARDED)}
-        downs = {device: _downs(*found[up]) for device, up in ups.items() if up in found}
-        return [self._marked(one.name, found, downs) for one in wanted]
+        samples = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
+        samples |= {name: _in_line(*samples[name]) for name in order if name[1].startswith(GUARDED)}
+        downs = {device: _downs(*samples[up]) for device, up in ups.items() if up in samples}
+        return [self._marked(stored.name, samples, downs) for stored in selected]
 
     def _marked(
         self,
         name: Name,
-        found: Mapping[Name, tuple[Times, Values]],
+        samples: Mapping[Name, tuple[Times, Values]],
         downs: Mapping[str, Times],
     ) -> tuple[Times, Values]:
-        times, values = found[name]
+        times, values = samples[name]
         if name[1] == DEVICE_UP:
             return times, values
         return marked(times, values, downs.get(name[0]))
 
 
-def _need_bounded(wanted: Sequence[StoredSeries], start: int, end: int) -> None:
+def _need_bounded(selected: Sequence[StoredSeries], start: int, end: int) -> None:
     expected = 0
-    for one in wanted:
-        span = min(end, one.last) - max(start, one.first)
-        expected += max(0, span) // (one.labelled.interval or _USUAL)
+    for stored in selected:
+        span = min(end, stored.last) - max(start, stored.first)
+        expected += max(0, span) // (stored.labelled.interval or _USUAL)
     if expected > MOST_SAMPLES * _DOUBTFUL:
         raise QueryError(
             PromErrorType.EXECUTION,
@@ -179,11 +179,11 @@ def _in_line(times: Times, values: Values) -> tuple[Times, Values]:
 
     It never falls, so every fall would count as a reset, and the whole total with it.
     """
-    told = np.flatnonzero(~np.isnan(values))
-    known = values[told]
-    if len(known) < 2 or bool(np.all(known[1:] >= known[:-1])):
+    known_places = np.flatnonzero(~np.isnan(values))
+    readings = values[known_places]
+    if len(readings) < 2 or bool(np.all(readings[1:] >= readings[:-1])):
         return times, values
-    gone = told[misplaced(known.tolist())]
+    gone = known_places[misplaced(readings.tolist())]
     return np.delete(times, gone), np.delete(values, gone)
 
 

@@ -30,17 +30,17 @@ def parts(survey: ModelSurvey) -> list[SunSpecPart]:
     """
     identity: FoundModel | None = None
     built: list[tuple[ModelKind, FoundModel | None, list[FoundModel]]] = []
-    for found in survey.found:
-        if found.model is None:
+    for block in survey.found:
+        if block.model is None:
             continue
-        kind = found.model.kind
+        kind = block.model.kind
         if kind is ModelKind.IDENTITY:
-            identity = found
+            identity = block
         elif kind is ModelKind.ADDITION and (owner := _inverter(built)) is not None:
-            owner.append(found)
+            owner.append(block)
         else:
             kind = ModelKind.INVERTER if kind is ModelKind.ADDITION else kind
-            built.append((kind, identity, [found]))
+            built.append((kind, identity, [block]))
     return [SunSpecPart(kind, first, tuple(models)) for kind, first, models in built]
 
 
@@ -80,21 +80,21 @@ def _default(available: list[SunSpecPart]) -> ModelKind:
 
 def _fits(candidate: SunSpecPart, selector: str | int) -> bool:
     if isinstance(selector, int):
-        return any(found.number == selector for found in candidate.models)
+        return any(each.number == selector for each in candidate.models)
     return candidate.kind == selector
 
 
 def _listed(survey: ModelSurvey) -> str:
     """The parts as a text, with models that were skipped and why the chain ended early."""
     texts = [candidate.text for candidate in parts(survey)]
-    skipped = [found.text for found in survey.found if found.model is None]
+    skipped = [each.text for each in survey.found if each.model is None]
     sentences = [
-        f"it has {'; '.join(texts)}" if texts else f"none of its models is one of {_known()}"
+        f"it has {'; '.join(texts)}" if texts else f"none of its models is one of {_model_names()}"
     ]
     sentences += [f"skipped: {', '.join(skipped)}"] if skipped else []
     sentences += [f"its map ends early: {survey.end}"] if survey.end else []
     return "; ".join(sentences)
 
 
-def _known() -> str:
+def _model_names() -> str:
     return ", ".join(str(number) for number in MODELS if number != 1)

@@ -39,22 +39,22 @@ class DecodedColumn:
 def decode(body: bytes, wanted: Container[int] | None = None) -> tuple[DecodedColumn, ...]:
     """All series of a block, or those that are wanted. Raises StoreError (corrupt)."""
     with verified(block.WHAT, block.FORMAT, body) as cursor:
-        found = block.cut(cursor, wanted)
-        if not found.series:
+        block_cut = block.cut(cursor, wanted)
+        if not block_cut.series:
             return ()
-        times = _times(found.times, found.count)
-        return tuple(_line(one, times) for one in found.series)
+        times = _times(block_cut.times, block_cut.count)
+        return tuple(_line(column, times) for column in block_cut.series)
 
 
-def _line(one: block.EncodedColumn, times: Times) -> DecodedColumn:
-    found = values(one.body, len(one.rows))
-    states = one.states
-    if one.body[0] & ~codec.NULLS != codec.DECIMAL and (np.abs(found) > LARGEST).any():
-        told = without_infinities(
-            ChunkColumn(one.series, one.rows, array("d", found.tolist()), states)
+def _line(column: block.EncodedColumn, times: Times) -> DecodedColumn:
+    decoded = values(column.body, len(column.rows))
+    states = column.states
+    if column.body[0] & ~codec.NULLS != codec.DECIMAL and (np.abs(decoded) > LARGEST).any():
+        replaced = without_infinities(
+            ChunkColumn(column.series, column.rows, array("d", decoded.tolist()), states)
         )
-        found, states = np.array(told.values), told.states
-    return DecodedColumn(one.series, _picked(times, one.rows), found, states)
+        decoded, states = np.array(replaced.values), replaced.states
+    return DecodedColumn(column.series, _picked(times, column.rows), decoded, states)
 
 
 def _picked(times: Times, rows: Rows) -> Times:
@@ -87,10 +87,10 @@ def values(body: bytes, count: int) -> Values:
         return _known(form, cursor, count)
     runs = codec.null_runs(cursor.sized(), count)
     runs.append(count - sum(runs))
-    known = np.repeat(np.arange(len(runs)) % 2 == 0, runs)
-    found = np.full(count, np.nan)
-    found[known] = _known(form & ~codec.NULLS, cursor, int(known.sum()))
-    return found
+    is_value = np.repeat(np.arange(len(runs)) % 2 == 0, runs)
+    decoded = np.full(count, np.nan)
+    decoded[is_value] = _known(form & ~codec.NULLS, cursor, int(is_value.sum()))
+    return decoded
 
 
 def _known(form: int, cursor: Cursor, count: int) -> Values:
@@ -99,10 +99,10 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
         cursor.end()
         return np.empty(0)
     if form == codec.RAW:
-        width, found = byte_planes.gathered(cursor.rest(), count)
+        width, planes = byte_planes.gathered(cursor.rest(), count)
         if width != 8:
             raise Damage(f"doubles of {width} bytes")
-        return _joined(found, width).view("<f8").astype(np.float64, copy=False)
+        return _joined(planes, width).view("<f8").astype(np.float64, copy=False)
     digits, first = codec.decimal_header(cursor)
     steps, power = cursor.rest(), codec.POWERS[digits]
     numbers = _summed(first, _signed(steps, count - 1)) / power
@@ -113,7 +113,7 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
 
 
 def _summed(first: int, steps: "NDArray[np.signedinteger]") -> Times:
-    """The first number, and each after it as far from the one before as the step says."""
+    """Cumulative sums: the first number, then each plus its step."""
     numbers = np.empty(len(steps) + 1, dtype=np.int64)
     numbers[0] = first
     numbers[1:] = steps
@@ -122,17 +122,17 @@ def _summed(first: int, steps: "NDArray[np.signedinteger]") -> Times:
 
 def _signed(body: bytes, count: int) -> "NDArray[np.signedinteger]":
     """Numbers that `byte_planes.pack` wrote, as narrow as they were written."""
-    width, found = byte_planes.gathered(body, count)
+    width, planes = byte_planes.gathered(body, count)
     if not width:
         return np.zeros(count, dtype=np.int8)
-    return _unmixed(_joined(found, width), width)
+    return _unmixed(_joined(planes, width), width)
 
 
-def signed_rows(found: Sequence[bytes], width: int, count: int) -> "NDArray[np.signedinteger]":
+def signed_rows(bodies: Sequence[bytes], width: int, count: int) -> "NDArray[np.signedinteger]":
     """A row for each of many planes that `byte_planes.gathered` gave, of so many numbers each."""
     if not width:
-        return np.zeros((len(found), count), dtype=np.int8)
-    lanes = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, width, count)
+        return np.zeros((len(bodies), count), dtype=np.int8)
+    lanes = np.frombuffer(b"".join(bodies), dtype=np.uint8).reshape(-1, width, count)
     words = np.ascontiguousarray(lanes.transpose(0, 2, 1)).view(_WORDS[width])
     return _unmixed(words.reshape(-1, count), width)
 
@@ -141,9 +141,9 @@ def _unmixed(mixed: "NDArray[np.unsignedinteger]", width: int) -> "NDArray[np.si
     return (mixed >> 1 ^ -(mixed & 1)).view(_NUMBERS[width])
 
 
-def _joined(found: bytes, width: int) -> "NDArray[np.unsignedinteger]":
+def _joined(packed: bytes, width: int) -> "NDArray[np.unsignedinteger]":
     """Planes as words."""
-    lanes = np.frombuffer(found, dtype=np.uint8)
+    lanes = np.frombuffer(packed, dtype=np.uint8)
     if width == 1:
         return lanes
     return np.ascontiguousarray(lanes.reshape(width, -1).T).view(_WORDS[width]).ravel()

@@ -66,14 +66,23 @@ def encode(chunk: Chunk, encoded: Sequence[bytes] | None = None) -> bytes:
 def decode(body: bytes, wanted: Container[int] | None = None) -> Chunk:
     """The chunk, or of its series only those that are wanted. Raises StoreError (corrupt)."""
     with verified(WHAT, FORMAT, body) as cursor:
-        found = cut(cursor, wanted)
+        columns_cut = cut(cursor, wanted)
         columns = [
             without_infinities(
-                ChunkColumn(one.series, one.rows, codec.decode(one.body, len(one.rows)), one.states)
+                ChunkColumn(
+                    column.series,
+                    column.rows,
+                    codec.decode(column.body, len(column.rows)),
+                    column.states,
+                )
             )
-            for one in found.series
+            for column in columns_cut.series
         ]
-        return Chunk(found.device, timestamps.decode(found.times, found.count), tuple(columns))
+        return Chunk(
+            columns_cut.device,
+            timestamps.decode(columns_cut.times, columns_cut.count),
+            tuple(columns),
+        )
 
 
 def cut(cursor: Cursor, wanted: Container[int] | None) -> EncodedColumns:
@@ -88,9 +97,9 @@ def cut(cursor: Cursor, wanted: Container[int] | None) -> EncodedColumns:
     ends = list(accumulate(size for _, _, size, _ in entries))
     if len(bodies) != (ends[-1] if ends else 0):
         raise Damage(f"{len(bodies)} bytes of series are not what the head says")
-    found = (
+    selected = (
         EncodedColumn(series, rows, bodies[end - size : end], states)
         for (series, rows, size, states), end in zip(entries, ends, strict=True)
         if wanted is None or series in wanted
     )
-    return EncodedColumns(device, count, times, tuple(found))
+    return EncodedColumns(device, count, times, tuple(selected))

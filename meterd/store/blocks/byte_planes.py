@@ -53,7 +53,7 @@ def fitted(values: Sequence[int]) -> "array[int]":
 
 def pack(values: Sequence[int]) -> bytes:
     """Raises OverflowError where a number needs more than 64 bits."""
-    return squeeze(lay(values))
+    return compressed(lay(values))
 
 
 def lay(values: Sequence[int]) -> bytes:
@@ -80,7 +80,7 @@ def narrowed(words: bytes) -> bytes:
     return bytes((width,)) + b"".join(planes[:width])
 
 
-def squeeze(laid: bytes) -> bytes:
+def compressed(laid: bytes) -> bytes:
     """Deflated where that is smaller."""
     if len(laid) == 1:
         return laid
@@ -89,7 +89,7 @@ def squeeze(laid: bytes) -> bytes:
 
 
 def doubles(values: "array[float]") -> bytes:
-    """As they are, as planes; nothing is deflated."""
+    """The bytes of the doubles as planes, not deflated."""
     return spread(words_of(values), values.itemsize)
 
 

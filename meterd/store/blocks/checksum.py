@@ -38,7 +38,7 @@ def decoding(what: str) -> Iterator[None]:
 
 
 def payload(form: int, body: bytes) -> bytes:
-    """What is inside. Raises Damage."""
+    """The body without format byte and checksum. Raises Damage."""
     if len(body) <= _CHECK:
         raise Damage("it is cut off")
     inside, check = body[:-_CHECK], body[-_CHECK:]

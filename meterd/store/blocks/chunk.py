@@ -100,7 +100,7 @@ def merge(chunks: Sequence[Chunk]) -> Chunk:
     if len({chunk.device for chunk in chunks}) != 1:
         raise ValueError("merge needs one or more spans, all of one device")
     parts = sorted((chunk for chunk in chunks if chunk.times), key=lambda chunk: chunk.times[0])
-    if all(one.times[-1] < other.times[0] for one, other in pairwise(parts)):
+    if all(earlier.times[-1] < later.times[0] for earlier, later in pairwise(parts)):
         return _concatenated(chunks[0].device, parts)
     return _merge_overlapping(chunks)
 
@@ -123,13 +123,15 @@ def without_infinities(column: ChunkColumn) -> ChunkColumn:
     if not has_infinity(column.values):
         return column
     wild = [abs(value) > LARGEST for value in column.values]
-    values = array("d", [nan if odd else one for odd, one in zip(wild, column.values, strict=True)])
+    values = array(
+        "d", [nan if odd else reading for odd, reading in zip(wild, column.values, strict=True)]
+    )
     states = chain.from_iterable(repeat(state[1:], state[0]) for state in _states(column))
-    told = (
+    per_row = (
         (1, _INVALID, NOT_FINITE) if odd else (1, *state)
         for odd, state in zip(wild, states, strict=True)
     )
-    return column._replace(values=values, states=run_lengths(told, values))
+    return column._replace(values=values, states=run_lengths(per_row, values))
 
 
 def as_range(rows: Iterable[int]) -> Rows:
@@ -145,7 +147,7 @@ def as_range(rows: Iterable[int]) -> Rows:
 
 
 def run_lengths(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
-    """Neighbours of equal quality and reason become one; empty where there is nothing to say."""
+    """Runs of equal quality and reason; empty where every value is simply good."""
     joined: list[State] = []
     for state in states:
         if joined and joined[-1][1:] == state[1:]:
@@ -192,12 +194,12 @@ def _states(column: ChunkColumn) -> tuple[State, ...]:
 def select_values(column: ChunkColumn, at: Sequence[int]) -> ChunkColumn:
     """The values at these places, ascending; rows stay those of the chunk."""
     rows, values = column.rows, column.values
-    found = array("d", map(values.__getitem__, at))
+    picked = array("d", map(values.__getitem__, at))
     states: tuple[State, ...] = ()
     if column.states:
         table, numbers = _numbered([column])
-        states = _grouped(table, map(numbers.__getitem__, at), found)
-    return ChunkColumn(column.series, as_range(map(rows.__getitem__, at)), found, states)
+        states = _grouped(table, map(numbers.__getitem__, at), picked)
+    return ChunkColumn(column.series, as_range(map(rows.__getitem__, at)), picked, states)
 
 
 def _merge_overlapping(chunks: Sequence[Chunk]) -> Chunk:
@@ -239,15 +241,15 @@ def _laid(series: int, pieces: Sequence[tuple[Rows, ChunkColumn]]) -> ChunkColum
     for at, _ in pieces:
         where.update(zip(at, range(offset, offset + len(at)), strict=True))
         offset += len(at)
-    found = sorted(where)
-    order = array("Q", map(where.__getitem__, found))
+    ordered = sorted(where)
+    order = array("Q", map(where.__getitem__, ordered))
     every = array("d", b"".join([column.values.tobytes() for _, column in pieces]))
     values = array("d", map(every.__getitem__, order))
     states: tuple[State, ...] = ()
     if any(column.states for _, column in pieces):
         table, numbers = _numbered([column for _, column in pieces])
         states = _grouped(table, map(numbers.__getitem__, order), values)
-    return ChunkColumn(series, as_range(found), values, states)
+    return ChunkColumn(series, as_range(ordered), values, states)
 
 
 def _numbered(columns: Iterable[ChunkColumn]) -> tuple[list[tuple[int, str]], "array[int]"]:
@@ -265,7 +267,7 @@ def _grouped(
     table: Sequence[tuple[int, str]], numbers: Iterable[int], values: "array[float]"
 ) -> tuple[State, ...]:
     return run_lengths(
-        ((sum(1 for _ in some), *table[one]) for one, some in groupby(numbers)), values
+        ((sum(1 for _ in run), *table[number]) for number, run in groupby(numbers)), values
     )
 
 

@@ -37,8 +37,8 @@ def encode(values: "array[float]") -> bytes:
     """Doubles, where NaN is a null. How many there are has to be kept elsewhere."""
     if isnan(sum(values)) and any(map(isnan, values)):
         runs = _packed_nulls(values)
-        known = array("d", [value for value in values if value == value])
-        form, body = _encoded(known)
+        readings = array("d", [value for value in values if value == value])
+        form, body = _encoded(readings)
         return bytes((form | NULLS,)) + varint.sized(runs) + body
     form, body = _encoded(values)
     return bytes((form,)) + body
@@ -51,25 +51,25 @@ def decode(body: bytes, count: int) -> "array[float]":
     if not form & NULLS:
         return _decoded(form, cursor, count)
     runs = null_runs(cursor.sized(), count)
-    known = _decoded(form & ~NULLS, cursor, count - sum(runs[1::2]))
-    return _with_nulls(known, runs)
+    readings = _decoded(form & ~NULLS, cursor, count - sum(runs[1::2]))
+    return _with_nulls(readings, runs)
 
 
 def _encoded(values: "array[float]") -> tuple[int, bytes]:
     if not values:
         return DECIMAL, b""
-    wanted = values.tobytes()
+    expected = values.tobytes()
     # A constant is coded like one value.
-    constant = wanted == wanted[:8] * len(values)
-    few, bits = (values[:1], wanted[:8]) if constant else (values, wanted)
-    if (found := _decimal(DECIMAL, few, bits)) is not None:
-        return DECIMAL, found
+    constant = expected == expected[:8] * len(values)
+    few, bits = (values[:1], expected[:8]) if constant else (values, expected)
+    if (encoded := _decimal(DECIMAL, few, bits)) is not None:
+        return DECIMAL, encoded
     if _shaped(WIDENED, few).tobytes() == bits:
-        found = _decimal(WIDENED, few, bits)
+        encoded = _decimal(WIDENED, few, bits)
     return (
-        (RAW, byte_planes.squeeze(byte_planes.doubles(values)))
-        if found is None
-        else (WIDENED, found)
+        (RAW, byte_planes.compressed(byte_planes.doubles(values)))
+        if encoded is None
+        else (WIDENED, encoded)
     )
 
 
@@ -77,17 +77,17 @@ def _shaped(form: int, values: Iterable[float]) -> "array[float]":
     return array("d", array("f", values) if form == WIDENED else values)
 
 
-def _decimal(form: int, values: "array[float]", wanted: bytes) -> bytes | None:
+def _decimal(form: int, values: "array[float]", expected: bytes) -> bytes | None:
     """With as few digits as give back every bit; None where nine are too few."""
     probes = values[:: len(values) // _PROBES + 1]
     digits = 0
-    while (found := _digits(form, probes, digits)) is not None:
-        body = _steps(values, found)
+    while (exact_digits := _digits(form, probes, digits)) is not None:
+        body = _steps(values, exact_digits)
         back = values[:0] if body is None else _decoded(form, Cursor(body), len(values))
-        if body is not None and back.tobytes() == wanted:
+        if body is not None and back.tobytes() == expected:
             return body
         probes = _first_difference(values, back)
-        digits = found + 1
+        digits = exact_digits + 1
     return None
 
 
@@ -114,7 +114,7 @@ def _steps(values: "array[float]", digits: int) -> bytes | None:
         return None
     first = int.from_bytes(words[:8], "little") - MAGIC_BITS
     steps = byte_planes.narrowed(differences(words[8:], words[:-8]))
-    return bytes((digits,)) + varint.signed(first) + byte_planes.squeeze(steps)
+    return bytes((digits,)) + varint.signed(first) + byte_planes.compressed(steps)
 
 
 def whole(words: bytes) -> bool:
@@ -167,25 +167,27 @@ def _until_last_null(values: "array[float]") -> Iterator[bool]:
 
 
 def null_runs(body: bytes, count: int) -> list[int]:
-    """So many values, so many nulls, and so on. Raises Damage where they are too many."""
+    """The lengths of runs of values and of nulls in turn. Raises Damage where they exceed the
+    count.
+    """
     runs = unpacked_numbers(body)
     if sum(runs) > count:
         raise Damage(f"{sum(runs)} rows of values and nulls where there are {count}")
     return runs
 
 
-def _with_nulls(known: "array[float]", runs: list[int]) -> "array[float]":
-    values, taken = array("d"), 0
+def _with_nulls(readings: "array[float]", runs: list[int]) -> "array[float]":
+    values, used = array("d"), 0
     for good, null in zip(runs[::2], runs[1::2], strict=True):
-        values.extend(known[taken : taken + good])
+        values.extend(readings[used : used + good])
         values.extend(array("d", [nan]) * null)
-        taken += good
-    values.extend(known[taken:])
+        used += good
+    values.extend(readings[used:])
     return values
 
 
 def packed_numbers(numbers: list[int]) -> bytes:
-    """Numbers from 0 on: a length where they are deflated, else 0, and the bytes."""
+    """Encodes numbers from 0 on: their length where they are deflated, else 0, then the bytes."""
     plain = varint.numbers(numbers)
     small = byte_planes.deflate(plain)
     if len(small) + 1 < len(plain):

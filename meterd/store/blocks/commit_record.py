@@ -65,11 +65,13 @@ def encode(chunks: Sequence[Chunk], digits: MutableMapping[int, int] | None = No
 def _learned(
     series: Sequence[int], digits: MutableMapping[int, int], write: Callable[[bytearray], bytes]
 ) -> bytes:
-    """What is written, of series whose digits may be known."""
-    known = bytes(map(digits.get, series, repeat(0)))
-    tried = bytearray(known)
+    """What `write` makes of the decimal digits that each series had last; remembers those it
+    corrects.
+    """
+    before = bytes(map(digits.get, series, repeat(0)))
+    tried = bytearray(before)
     body = write(tried)
-    if tried != known:
+    if tried != before:
         digits.update(zip(series, tried.replace(bytes((AS_IS,)), b"\0"), strict=True))
     return body
 
@@ -203,11 +205,11 @@ def _differences(numbers: Sequence[int]) -> list[int]:
 def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
     """Places of columns of equal length: the first of each chunk, the second of each, …"""
     woven = _woven(tuple(widths))
-    found = sorted(set(lengths))
-    if len(found) == 1:
-        yield found[0], woven
+    distinct = sorted(set(lengths))
+    if len(distinct) == 1:
+        yield distinct[0], woven
         return
-    for length in found:
+    for length in distinct:
         yield length, [place for place in woven if lengths[place] == length]
 
 
@@ -233,30 +235,30 @@ def _read(cursor: Cursor) -> list[Chunk]:
 def _times(cursor: Cursor, counts: Sequence[int]) -> list["array[int]"]:
     firsts = accumulate(laid(cursor, sum(1 for count in counts if count)))
     steps = laid(cursor, sum(count - 1 for count in counts if count))
-    found: list[array[int]] = []
-    taken = 0
+    times: list[array[int]] = []
+    used = 0
     for count in counts:
         if not count:
-            found.append(array("q"))
+            times.append(array("q"))
             continue
-        mine = steps[taken : taken + count - 1]
-        found.append(array("q", accumulate(mine, initial=next(firsts))))
-        taken += count - 1
-    return found
+        mine = steps[used : used + count - 1]
+        times.append(array("q", accumulate(mine, initial=next(firsts))))
+        used += count - 1
+    return times
 
 
 def _rows(cursor: Cursor, counts: Sequence[int], lengths: Sequence[int]) -> list[Rows]:
     partial = [length for length, count in zip(lengths, counts, strict=True) if length != count]
     flat = laid(cursor, sum(partial))
-    found: list[Rows] = []
-    taken = 0
+    rows: list[Rows] = []
+    used = 0
     for length, count in zip(lengths, counts, strict=True):
         if length == count:
-            found.append(range(count))
+            rows.append(range(count))
             continue
-        found.append(as_range(flat[taken : taken + length]))
-        taken += length
-    return found
+        rows.append(as_range(flat[used : used + length]))
+        used += length
+    return rows
 
 
 def _runs(cursor: Cursor, lengths: Sequence[int]) -> list[tuple[State, ...]]:
@@ -270,7 +272,7 @@ def _runs(cursor: Cursor, lengths: Sequence[int]) -> list[tuple[State, ...]]:
 def _values(
     cursor: Cursor, widths: Sequence[int], lengths: Sequence[int]
 ) -> Iterable["array[float]"]:
-    found: dict[int, array[float]] = {}
+    by_place: dict[int, array[float]] = {}
     for length, places in _groups(widths, lengths):
-        found.update(zip(places, matrix.read(cursor, len(places), length), strict=True))
-    return (found[place] for place in range(len(lengths)))
+        by_place.update(zip(places, matrix.read(cursor, len(places), length), strict=True))
+    return (by_place[place] for place in range(len(lengths)))

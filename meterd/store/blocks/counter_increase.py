@@ -107,7 +107,9 @@ class CounterIncrease:
         return self._reading(end) - self._reading(start), guessed
 
     def _reading(self, time: int) -> int:
-        """At a time; before the first sample and after the last one the counter stands."""
+        """The counter's reading at a time; it stands still before the first and after the last
+        sample.
+        """
         place = bisect_right(self.times, time)
         if place == 0:
             return self._sample(0) if self.times else 0
@@ -148,7 +150,7 @@ def thousandths(value: float) -> int:
 
 
 def proportion(rise: int, since: int, step: int) -> int:
-    """The part of a rise, rounded to the nearest; in whole numbers, so that it is exact."""
+    """The part of a rise, rounded to the nearest whole number; integer arithmetic, so exact."""
     return (2 * rise * since + step) // (2 * step)
 
 

@@ -48,7 +48,7 @@ def _lines(phase: str, load: Load) -> Sequence[Samples]:
 
 
 def _integral(line: Samples, start: int, end: int, sign: int) -> int | None:
-    """In mWh, of what is of this sign; None where samples lack for a part of the time."""
+    """The energy in mWh of the power of one sign; None where a part of the time has no samples."""
     times, watts = line
     low, high = max(0, bisect_right(times, start) - 1), bisect_left(times, end) + 1
     points = list(zip(times[low:high], watts[low:high], strict=True))

@@ -62,13 +62,13 @@ def _mended(words: list[bytes], polls: _Polls, digits: bytearray, wrong: list[in
     part = [array("d", map(poll.__getitem__, wrong)) for poll in polls]
     fresh, _ = _tried(part, bytes(digits[place] % AS_IS for place in wrong))
     chosen = [number != AS_IS for number in digits]
-    found = []
+    lanes_ = []
     for old, new in zip(words, fresh, strict=True):
         lanes = array("q", old)
         for place, word in zip(wrong, array("q", new), strict=True):
             lanes[place] = word
-        found.append(array("q", compress(lanes, chosen)).tobytes())
-    return found
+        lanes_.append(array("q", compress(lanes, chosen)).tobytes())
+    return lanes_
 
 
 def _search(polls: _Polls, digits: bytearray, wrong: list[int]) -> None:
@@ -88,7 +88,7 @@ def _search(polls: _Polls, digits: bytearray, wrong: list[int]) -> None:
 def _tried(polls: _Polls, digits: bytes | bytearray) -> tuple[list[bytes], list[int]]:
     """Each poll's whole numbers, as words above MAGIC; and which series do not come back."""
     powers = [POWERS[number] for number in digits]
-    found: list[bytes] = []
+    packed: list[bytes] = []
     wrong: set[int] = set()
     for poll in polls:
         pairs = zip(poll, powers, strict=True)
@@ -98,15 +98,15 @@ def _tried(polls: _Polls, digits: bytes | bytearray) -> tuple[list[bytes], list[
         back = array("d", [(value - MAGIC) / power for value, power in pairs])
         if back.tobytes() != poll.tobytes() or not whole(words):
             wrong.update(_differing(poll, back, words))
-        found.append(words)
-    return found, sorted(wrong)
+        packed.append(words)
+    return packed, sorted(wrong)
 
 
 def _differing(poll: "array[float]", back: "array[float]", words: bytes) -> Iterator[int]:
     """Bit for bit: a negative zero differs from zero. And 2**51 is no whole number here."""
     ours, theirs = (array("q", values.tobytes()) for values in (poll, back))
     yield from [
-        at for at, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other
+        at for at, (mine, other) in enumerate(zip(ours, theirs, strict=True)) if mine != other
     ]
     if not whole(words):
         each = (words[at : at + 8] for at in range(0, len(words), 8))
@@ -128,11 +128,11 @@ def read(cursor: Cursor, count: int, length: int) -> list["array[float]"]:
     if any(number >= len(POWERS) for number in compress(digits, chosen)):
         raise Damage("a series has too many digits")
     powers = [POWERS[number] for number in compress(digits, chosen)]
-    found = iter(_plain(cursor, powers, length))
+    decimals = iter(_plain(cursor, powers, length))
     rest = count - len(powers)
     wide = laid_doubles(cursor, rest * length) if rest else array("d")
     others = iter([wide[place::rest] for place in range(rest)])
-    series = [next(found) if one else next(others) for one in chosen]
+    series = [next(decimals) if is_decimal else next(others) for is_decimal in chosen]
     return _with_nulls(series, nulls, length) if nulls else series
 
 

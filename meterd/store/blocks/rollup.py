@@ -70,35 +70,37 @@ def fold(
     """
     # A list is read twice as quickly as an array.
     times, values = _without_nulls(times, list(values))
-    found = dict(_gauges(times, values))
+    quarters = dict(_gauges(times, values))
     if counter:
         rise = CounterIncrease.of(times, values, before, after, power, total=total)
         chunk = _counted(times, before, after)
         if within is not None:
             chunk = range(max(chunk.start, within.start), min(chunk.stop, within.stop))
         empty = QuarterRollup(0, nan, nan, 0.0)
-        for number in sorted({*chunk, *found}):
-            one = found.pop(number, empty)
+        for number in sorted({*chunk, *quarters}):
+            gauge = quarters.pop(number, empty)
             start = number * QUARTER_MS
             increase, guessed = rise.between(start, start + QUARTER_MS)
-            found[number] = QuarterRollup(one.n, one.min, one.max, one.sum, increase, guessed)
+            quarters[number] = QuarterRollup(
+                gauge.n, gauge.min, gauge.max, gauge.sum, increase, guessed
+            )
     if within is not None:
-        found = {number: one for number, one in found.items() if number in within}
-    return found
+        quarters = {number: quarter for number, quarter in quarters.items() if number in within}
+    return quarters
 
 
 def total(quarters: Iterable[QuarterRollup]) -> QuarterRollup:
-    """What several quarters come to together."""
+    """The sum of several quarters."""
     listed = list(quarters)
-    full = [one for one in listed if one.n]
-    increases = [one.increase for one in listed if one.increase is not None]
+    full = [quarter for quarter in listed if quarter.n]
+    increases = [quarter.increase for quarter in listed if quarter.increase is not None]
     return QuarterRollup(
-        sum(one.n for one in full),
-        min((one.min for one in full), default=nan),
-        max((one.max for one in full), default=nan),
-        _sum([one.sum for one in full]),
+        sum(quarter.n for quarter in full),
+        min((quarter.min for quarter in full), default=nan),
+        max((quarter.max for quarter in full), default=nan),
+        _sum([quarter.sum for quarter in full]),
         sum(increases) if increases else None,
-        any(one.estimated for one in listed),
+        any(quarter.estimated for quarter in listed),
     )
 
 
@@ -122,7 +124,9 @@ def _gauges(times: Sequence[int], values: Sequence[float]) -> Iterable[tuple[int
 
 
 def _sum(values: Sequence[float]) -> float:
-    """Of decimals, the decimal that it is: 690.3, not 690.3000000000001."""
+    """The sum, rounded to decimals where it only differs by binary rounding: 690.3, not
+    690.3000000000001.
+    """
     try:
         exact = fsum(values)
     except OverflowError:
@@ -151,21 +155,23 @@ def pack(day: int, quarters: Mapping[int, QuarterRollup]) -> bytes:
     places = [number - day * QUARTERS for number in numbers]
     if places and not 0 <= places[0] <= places[-1] < QUARTERS:
         raise ValueError(f"quarters {numbers[0]} to {numbers[-1]} are not all of day {day}")
-    counted = [one.increase is not None for one in listed]
+    counted = [quarter.increase is not None for quarter in listed]
     parts = [
         varint.signed(day),
         varint.number(len(listed)),
         _bits(places),
-        _bits([at for at, one in enumerate(listed) if one.estimated]),
+        _bits([at for at, quarter in enumerate(listed) if quarter.estimated]),
         _bits([at for at, yes in enumerate(counted) if yes]),
         varint.sized(
-            byte_planes.pack([b - a for a, b in pairwise([0, *[one.n for one in listed]])])
+            byte_planes.pack([b - a for a, b in pairwise([0, *[quarter.n for quarter in listed]])])
         ),
         varint.sized(
-            byte_planes.pack([one.increase for one in listed if one.increase is not None])
+            byte_planes.pack(
+                [quarter.increase for quarter in listed if quarter.increase is not None]
+            )
         ),
     ]
-    lanes = zip(*((one.min, one.max, one.sum) for one in listed), strict=True)
+    lanes = zip(*((quarter.min, quarter.max, quarter.sum) for quarter in listed), strict=True)
     parts += [varint.sized(codec.encode(array("d", lane))) for lane in list(lanes) or [()] * 3]
     return seal(FORMAT, b"".join(parts))
 
@@ -226,7 +232,7 @@ def unpack(body: bytes) -> tuple[int, dict[int, QuarterRollup]]:
 
 
 def _without_infinities(lane: "array[float]") -> "array[float]":
-    """Of an older meterd that took infinities for values: NaN stands for what came of them."""
+    """Replaces infinities, which an older version took for values, by NaN."""
     if not has_infinity(lane):
         return lane
     return array("d", [value if abs(value) <= LARGEST else nan for value in lane])

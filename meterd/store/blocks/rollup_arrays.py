@@ -47,11 +47,11 @@ def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupAr
     with decoding(rollup.WHAT):
         days = [sections(body) for body in bodies]
         counts = [day.count for day in days]
-        told = [_lane(days, place, wanted) for place in range(len(LANES))]
-        for lane in told:
+        lanes = [_lane(days, place, wanted) for place in range(len(LANES))]
+        for lane in lanes:
             # As rollup.py does of what an older meterd made of infinities.
             lane[np.abs(lane) > LARGEST] = np.nan
-        return RollupArrays(_numbers(days, counts), _joined(_counts(days)), *told)
+        return RollupArrays(_numbers(days, counts), _joined(_counts(days)), *lanes)
 
 
 def _numbers(days: Sequence[RollupSections], counts: Sequence[int]) -> Times:
@@ -63,24 +63,24 @@ def _numbers(days: Sequence[RollupSections], counts: Sequence[int]) -> Times:
 
 def _counts(days: Sequence[RollupSections]) -> list[Values]:
     """How many samples; most days say it in the same bytes."""
-    known: dict[tuple[bytes, int], Values] = {}
+    decoded: dict[tuple[bytes, int], Values] = {}
     for day in days:
-        if (day.counts, day.count) not in known:
+        if (day.counts, day.count) not in decoded:
             steps = np.array(byte_planes.unpack(day.counts, day.count), dtype=np.int64)
-            known[day.counts, day.count] = np.cumsum(steps).astype(np.float64)
-    return [known[day.counts, day.count] for day in days]
+            decoded[day.counts, day.count] = np.cumsum(steps).astype(np.float64)
+    return [decoded[day.counts, day.count] for day in days]
 
 
 def _lane(days: Sequence[RollupSections], place: int, wanted: Collection[str]) -> Values:
     if LANES[place] not in wanted:
         return np.full(sum([day.count for day in days]), np.nan)
-    found: list[Values] = [np.empty(0)] * len(days)
+    rows_: list[Values] = [np.empty(0)] * len(days)
     groups: dict[tuple[int, int], _RollupGroup] = {}
     for row, day in enumerate(days):
         body = day.lanes[place]
         cursor = Cursor(body)
         if cursor.byte() != codec.DECIMAL or not day.count:
-            found[row] = array_decoder.values(body, day.count)
+            rows_[row] = array_decoder.values(body, day.count)
             continue
         digits, first = codec.decimal_header(cursor)
         width, inflated = byte_planes.gathered(cursor.rest(), day.count - 1)
@@ -91,8 +91,8 @@ def _lane(days: Sequence[RollupSections], place: int, wanted: Collection[str]) -
         group.planes.append(inflated)
     for (width, count), group in groups.items():
         for row, values in zip(group.rows, _matrix(group, width, count), strict=True):
-            found[row] = values
-    return _joined(found)
+            rows_[row] = values
+    return _joined(rows_)
 
 
 def _matrix(group: _RollupGroup, width: int, count: int) -> "NDArray[np.float64]":

@@ -21,7 +21,7 @@ def numbered(columns: Iterable[ChunkColumn]) -> dict[str, int]:
 
 
 def encode(reasons: Iterable[str]) -> bytes:
-    """In their order. Raises ValueError where they are too long."""
+    """Encodes the texts in their order. Raises ValueError where they are too long."""
     plain = b"".join(varint.sized(text.encode(_ENCODING, _ERRORS)) for text in reasons)
     if len(plain) > MOST_BYTES:
         raise ValueError(f"{len(plain)} bytes of reasons, more than {MOST_BYTES}")

@@ -32,14 +32,14 @@ def encode(times: "array[int]") -> bytes:
     if steps.count(step) == len(steps):
         return bytes((REGULAR,)) + varint.signed(times[0]) + varint.signed(step)
     step = sorted(steps)[len(steps) // 2]
-    plain = byte_planes.pack([one - step for one in steps])
-    found = bytes((STEPS,)) + varint.signed(times[0]) + varint.signed(step) + plain
+    plain = byte_planes.pack([length - step for length in steps])
+    packed = bytes((STEPS,)) + varint.signed(times[0]) + varint.signed(step) + plain
     wider = [round(step, -digits) for digits in range(4)]
     grids = {grid for grid in wider if grid > 0}
     if not grids:
-        return found
+        return packed
     cheapest = min(sorted(grids), key=lambda grid: _cost(times[:_TRIED], grid))
-    return min(found, _grid(times, cheapest), key=len)
+    return min(packed, _grid(times, cheapest), key=len)
 
 
 def _ticks(times: "array[int]", step: int) -> list[int]:
@@ -52,7 +52,7 @@ def _cost(times: "array[int]", step: int) -> int:
     """Ms off the grid, and a second for each tick that is not one after the last."""
     ticks = _ticks(times, step)
     off = sum([abs(time - times[0] - tick * step) for time, tick in zip(times, ticks, strict=True)])
-    return off + 1000 * sum([other - one != 1 for one, other in pairwise(ticks)])
+    return off + 1000 * sum([later - earlier != 1 for earlier, later in pairwise(ticks)])
 
 
 def _grid(times: "array[int]", step: int) -> bytes:
@@ -60,9 +60,9 @@ def _grid(times: "array[int]", step: int) -> bytes:
     off = [time - start - tick * step for time, tick in zip(times, ticks, strict=True)]
     jumps: list[int] = []
     last = 0
-    for row, (one, other) in enumerate(pairwise(ticks), 1):
-        if other - one != 1:
-            jumps += (row - last, varint.zigzag(other - one - 1))
+    for row, (earlier, later) in enumerate(pairwise(ticks), 1):
+        if later - earlier != 1:
+            jumps += (row - last, varint.zigzag(later - earlier - 1))
             last = row
     head = bytes((GRID,)) + varint.signed(start) + varint.signed(step)
     return head + varint.sized(packed_numbers(jumps)) + byte_planes.pack(off)
@@ -95,10 +95,10 @@ def read_header(cursor: Cursor) -> tuple[int, int, int]:
 
 def advances(body: bytes, count: int) -> list[int]:
     """By how many ticks each row is after the one before; of the first row, 0."""
-    found = [0] + [1] * (count - 1)
+    steps = [0] + [1] * (count - 1)
     for row, more in jumps(body, count):
-        found[row] += more
-    return found
+        steps[row] += more
+    return steps
 
 
 def jumps(body: bytes, count: int) -> Iterator[tuple[int, int]]:

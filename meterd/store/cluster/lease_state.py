@@ -38,7 +38,8 @@ class DeviceLease:
 
 @dataclass(slots=True)
 class LeaseState:
-    """The leases' thread says what is held, the writer's asks; both replace it as a whole.
+    """The leases held. Written by the leases' thread, read by the writer's; each replaces it as a
+    whole.
 
     `lone` is the same store for a meterd that is alone; `holder` is who we are in `lease`.
     `flush` commits what the writer has; until a writer is there, there is nothing to commit.
@@ -64,7 +65,7 @@ class LeaseState:
 
     def waiting(self) -> set[str]:
         """The devices that have polls which no commit has confirmed."""
-        return {one.device for one in self._head.uncommitted(_ALL)} if self._head else set()
+        return {batch.device for batch in self._head.uncommitted(_ALL)} if self._head else set()
 
     def upgrade(self) -> None:
         """The schema; under the lock of a meterd that is alone, as two must not change tables.
@@ -91,19 +92,19 @@ class LeaseState:
         ids = sorted(set(devices))
         if not ids:
             return {}
-        asked = select(lease).where(lease.c.device_id.in_(ids))
-        there = {
+        statement = select(lease).where(lease.c.device_id.in_(ids))
+        rows = {
             row.device_id: row
-            for row in connection.execute(asked.order_by(lease.c.device_id).with_for_update())
+            for row in connection.execute(statement.order_by(lease.c.device_id).with_for_update())
         }
-        stale = {one for one in ids if not self._is_ours(there.get(one), ours.get(one))}
+        stale = {number for number in ids if not self._is_ours(rows.get(number), ours.get(number))}
         if stale:
-            self._give_up(connection, {one: there.get(one) for one in stale}, ours)
-        if self.lacks(there.values()):
+            self._give_up(connection, {number: rows.get(number) for number in stale}, ours)
+        if self.lacks(rows.values()):
             raise StoreError(_OLDER, code=StoreCode.CONFLICT)
         counted = update(lease).where(lease.c.device_id.in_(ids))
         connection.execute(counted.values(writes=lease.c.writes + 1))
-        return {one: there[one].writes + 1 for one in ids}
+        return {number: rows[number].writes + 1 for number in ids}
 
     def lacks(self, rows: Iterable[Any]) -> bool:
         """Whether leases count fewer writes than were confirmed: the store is an older one."""
@@ -115,14 +116,16 @@ class LeaseState:
     def _give_up(
         self, connection: Connection, stale: Mapping[int, Any], ours: Mapping[int, int]
     ) -> None:
-        """Raises StoreError (conflict). What is in memory of older stores is not given up."""
+        """Gives up the devices whose lease is stale, and raises StoreError (conflict). Where the
+        store is an older copy, polls in memory are kept.
+        """
         now = now_ms(connection)
-        if all(_is_older(row, ours.get(one), self.holder, now) for one, row in stale.items()):
+        if all(_is_older(row, ours.get(number), self.holder, now) for number, row in stale.items()):
             raise StoreError(_OLDER, code=StoreCode.CONFLICT)
         self.held = {
-            name: one
-            for name, one in self.held.items()
-            if one.id not in stale or self._is_ours(stale[one.id], one.token)
+            name: held
+            for name, held in self.held.items()
+            if held.id not in stale or self._is_ours(stale[held.id], held.token)
         }
         raise StoreError("another meterd has the device by now", code=StoreCode.CONFLICT)
 
@@ -158,10 +161,10 @@ def _retry_until(work: Callable[[], None], seconds: float) -> None:
         except StoreError as error:
             late = time.monotonic() > end
             if late and error.code == StoreCode.ALREADY_RUNNING:
-                told = (
+                refusal = (
                     "a meterd without `cluster:` writes to this database; stop it, or add it there"
                 )
-                raise StoreError(told, code=StoreCode.ALREADY_RUNNING) from error
+                raise StoreError(refusal, code=StoreCode.ALREADY_RUNNING) from error
             if late or error.code not in (StoreCode.ALREADY_RUNNING, StoreCode.CONFLICT):
                 raise
             time.sleep(_PAUSE)

@@ -52,7 +52,7 @@ class LeasedWriter:
         return self._share.others.guard
 
     def admit(self, connection: Connection) -> None:
-        """Others write here, too."""
+        """Admits a database that other meterds write to as well."""
 
     def first_number(self, session: Transactions) -> int:
         renamed = self._catalog.renamed
@@ -123,7 +123,9 @@ class LeasedWriter:
         yield from chunks.items()
 
     def expired(self, connection: Connection, before: int, most: int) -> list[int]:
-        """Of devices that are held, and of those that nobody has."""
+        """The oldest blocks from before a time (Unix ms), at most `most`, of devices that are held
+        here and of those that nobody holds.
+        """
         if not self._ours:
             return []
         devices = {*self._ours, *self._share.orphans(connection)}
@@ -135,7 +137,7 @@ class LeasedWriter:
             return False
         devices = {*self._ours, *self._share.orphans(connection)}
         by_device = self._catalog.by_device
-        series = [one.id for device in devices for one in by_device.get(device, ())]
+        series = [entry.id for device in devices for entry in by_device.get(device, ())]
         return plain_rows.forget(connection, before, of=series)
 
     def _split(self, connection: Connection) -> int:
@@ -161,12 +163,12 @@ def _old(connection: Connection, devices: Collection[int], day: int) -> ColumnEl
         owner, first = dirty_of(key)
         if owner in devices and first < day:
             firsts.setdefault(owner, first)
-    clean = [one for one in sorted(devices) if one not in firsts]
+    clean = [device for device in sorted(devices) if device not in firsts]
     return or_(
         block.c.device_id.in_(clean) & (block.c.id < block_id(0, day * DAY)),
         *(
-            (block.c.device_id == one) & (block.c.id < block_id(0, first * DAY))
-            for one, first in firsts.items()
+            (block.c.device_id == device) & (block.c.id < block_id(0, first * DAY))
+            for device, first in firsts.items()
         ),
     )
 
@@ -177,24 +179,25 @@ def adopted_polls(
     adopted: Mapping[str, DeviceLease],
     catalog: Catalog,
 ) -> tuple[Head, dict[int, int]]:
-    """What the WAL has of devices that are new here, and the newest time of each number.
+    """The polls in the WAL of devices newly leased, and the newest time (Unix ms) by number of WAL
+    row.
 
     `held` are leased to us now, `adopted` were before.
 
     Raises StoreError.
     """
     # Read again as a whole: what is here already is the same, and the last one counts.
-    found = Head()
-    rows = replay(session.journal(), found, catalog)
-    for name in found.devices():
+    head = Head()
+    rows = replay(session.journal(), head, catalog)
+    for name in head.devices():
         if held.get(name) == adopted.get(name):
-            found.drop(name)
-    return found, rows
+            head.drop(name)
+    return head, rows
 
 
 def drop_unleased(head: Head, held: Mapping[str, DeviceLease], catalog: Catalog) -> None:
-    """Polls of devices that other meterds have by now are theirs to write."""
-    ours = {one.id for one in held.values()}
+    """Drops polls of devices that are leased to other meterds: those write them."""
+    ours = {lease.id for lease in held.values()}
     for name in head.devices():
         # By its number: a device that was just renamed may be held under its old name.
         number = catalog.devices.get(catalog.renamed.get(name, name))

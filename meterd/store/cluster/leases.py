@@ -90,7 +90,7 @@ class Leases:
         Raises StoreError for a URL that means no server.
         """
         urls = (url,) if isinstance(url, str) else tuple(url)
-        if any(one.startswith("sqlite:") for one in urls):
+        if any(address.startswith("sqlite:") for address in urls):
             text = "a cluster needs a store on a server: postgresql:// or mariadb://"
             raise StoreError(text, code=StoreCode.SETTINGS)
         # Each start is another holder: what it knew before is not what it knows now.
@@ -111,7 +111,7 @@ class Leases:
         self._renames = ""  # as the store told them last
 
     def is_for(self, url: str | Sequence[str], name: str | None) -> bool:
-        """Whether these are what the constructor would make of it."""
+        """Whether the constructor would make the same leases of these arguments."""
         return self._made_for == ((url,) if isinstance(url, str) else tuple(url), name)
 
     def tune(self, period: float, alone: str) -> None:
@@ -130,7 +130,9 @@ class Leases:
         wanted: Callable[[], Sequence[str]],
         changed: Callable[[frozenset[str]], Awaitable[None]],
     ) -> None:
-        """For ever: renews and takes; `changed` is told what is held whenever that differs."""
+        """Renews and takes leases until it is cancelled; `changed` gets the devices held, whenever
+        they differ.
+        """
         while True:
             await self.beat(wanted())
             if self.heard is not None:
@@ -142,14 +144,16 @@ class Leases:
             await self._clock.sleep(self._period / _BEATS)
 
     async def beat(self, wanted: Sequence[str]) -> None:
-        """Renews and takes leases, once. Never raises StoreError: it is tried again."""
+        """Renews and takes leases once. Never raises StoreError: the next beat tries again."""
         try:
             await asyncio.to_thread(self._beat, tuple(wanted))
         except StoreError as error:
             _log.warning("leases are not renewed: %s", error)
 
     async def hand_over(self) -> None:
-        """Gives back what is too much; it is polled no more, and is committed here first."""
+        """Releases devices beyond the fair share, which are polled no more, after their polls are
+        committed.
+        """
         if not self._leaving:
             return
         try:
@@ -160,7 +164,9 @@ class Leases:
             _log.warning("no device is handed over: %s", error)
 
     async def close(self) -> None:
-        """Gives everything back, so that others take it at once; after the writer's close."""
+        """Releases all leases, so that others take them at once; call it after the writer is
+        closed.
+        """
         self._database.hurry(_LAST_STATEMENT)
         ended = update(lease).where(lease.c.holder == self.holder).values(until=0)
         with suppress(StoreError):
@@ -184,63 +190,69 @@ class Leases:
             self._careful_until = began + self._period * _LENGTH
         self._member.until = turn.until
         self._good_until = began + self._period * _LENGTH
-        ours = {one.id for one in turn.held.values()}
-        for gone in (name for name, one in self.share.held.items() if one.id not in ours):
+        ours = {device_lease.id for device_lease in turn.held.values()}
+        for gone in (
+            name for name, device_lease in self.share.held.items() if device_lease.id not in ours
+        ):
             _log.warning("another meterd has %s by now", gone)
         if turn.held.keys() - self.share.held.keys():
             self.share.memos = turn.memos
         self.share.held = turn.held
         self._leaving = choose_devices(turn.held, self._leaving, turn.most)
-        held = [one.id for one in turn.held.values()]
-        is_renamed = renames.told(turn.memos) != self._renames
+        held = [device_lease.id for device_lease in turn.held.values()]
+        is_renamed = renames.state(turn.memos) != self._renames
         self._turns(lambda connection: self.share.others.look(connection, held, renamed=is_renamed))
-        self._renames = renames.told(turn.memos)
+        self._renames = renames.state(turn.memos)
 
     def _release(self) -> None:
         going = {
-            name: one
-            for name, one in self.share.held.items()
+            name: device_lease
+            for name, device_lease in self.share.held.items()
             if name in self._leaving - self.share.waiting()
         }
-        ids = sorted(one.id for one in going.values())
+        ids = sorted(device_lease.id for device_lease in going.values())
         ours = (lease.c.holder == self.holder) & lease.c.device_id.in_(ids)
         ended = update(lease).where(ours).values(until=0, holder="")
         self._turns(lambda connection: connection.execute(ended))
-        kept = {name: one for name, one in self.share.held.items() if name not in going}
-        self.share.held = kept
+        remaining = {
+            name: device_lease
+            for name, device_lease in self.share.held.items()
+            if name not in going
+        }
+        self.share.held = remaining
         self._leaving -= going.keys()
         _log.info("handed over: %s", ", ".join(sorted(going)) or "nothing yet")
 
     def _missing(self, wanted: Sequence[str]) -> list[str]:
-        known = self._turns(lambda connection: set(connection.scalars(select(device.c.name))))
-        return [name for name in wanted if name not in known]
+        numbered = self._turns(lambda connection: set(connection.scalars(select(device.c.name))))
+        return [name for name in wanted if name not in numbered]
 
     def _turn(self, connection: Connection, wanted: Sequence[str]) -> _LeaseRound:
-        """Our row and our leases renewed, and what is free taken as far as it is our share."""
+        """Renews the member row and the leases held, and takes free ones up to the fair share."""
         now = now_ms(connection)
         until = now + round(self._period * _LENGTH * 1000)
-        asked = select(device).where(device.c.name.in_(wanted)).order_by(device.c.id)
-        ids = {row.id: row.name for row in connection.execute(asked)}
-        told = checksum(wanted)
-        older = self._member.show(connection, now, until, told)
+        statement = select(device).where(device.c.name.in_(wanted)).order_by(device.c.id)
+        ids = {row.id: row.name for row in connection.execute(statement)}
+        token = checksum(wanted)
+        older = self._member.show(connection, now, until, token)
         locked = select(lease).where(lease.c.device_id.in_(ids)).order_by(lease.c.device_id)
-        there = {row.device_id: row for row in connection.execute(locked.with_for_update())}
-        fair = self._fair(ids, there, now, live_members(connection, now, told))
-        most = fair.most(self.holder)
+        rows = {row.device_id: row for row in connection.execute(locked.with_for_update())}
+        assignment = self._assignment(ids, rows, now, live_members(connection, now, token))
+        most = assignment.most(self.holder)
         careful = older or self._clock.monotonic() < self._careful_until
-        room = 0 if careful else most - fair.counts[self.holder]
+        room = 0 if careful else most - assignment.counts[self.holder]
         held = {}
         for number, name in ids.items():
-            row = there.get(number)
+            row = rows.get(number)
             if not self._has(number, row):
                 if room <= 0 or not _is_free(row, now):
                     continue
                 room -= 1
-            held[name] = DeviceLease(number, self._taken(connection, number, row, until))
+            held[name] = DeviceLease(number, self._take_lease(connection, number, row, until))
         memos = {row.name: row.body for row in connection.execute(select(memo))}
         return _LeaseRound(until, held, memos, most, older)
 
-    def _fair(
+    def _assignment(
         self, ids: Iterable[int], there: Mapping[int, Any], now: int, alike: Iterable[str]
     ) -> Rebalancer:
         """`alike` are the living meterds that want the same devices as we do."""
@@ -258,24 +270,26 @@ class Leases:
 
     def _has(self, number: int, row: Any) -> bool:
         """Whether a device is ours, even if its lease is over, or older than we know."""
-        known = next((one for one in self.share.held.values() if one.id == number), None)
+        lease = next((each for each in self.share.held.values() if each.id == number), None)
         if row is None:
-            return known is not None
+            return lease is not None
         if row.holder == self.holder:
             return True
-        return known is not None and row.token < known.token and row.until < self._member.until
+        return lease is not None and row.token < lease.token and row.until < self._member.until
 
-    def _taken(self, connection: Connection, number: int, row: Any, until: int) -> int:
+    def _take_lease(self, connection: Connection, number: int, row: Any, until: int) -> int:
         """The token of a lease that is ours now."""
-        known = {one.id: one.token for one in self.share.held.values()}.get(number, 0)
+        own_token = {
+            device_lease.id: device_lease.token for device_lease in self.share.held.values()
+        }.get(number, 0)
         if row is None:
-            token = known + 1
+            token = own_token + 1
             first = {"device_id": number, "holder": self.holder, "token": token}
             connection.execute(insert(lease), {**first, "until": until, "writes": 0})
             return token
         # One that was given up comes back with a new token, and is adopted anew.
-        mine = row.holder == self.holder and known == row.token
-        token = known if mine else max(row.token, known) + 1
+        mine = row.holder == self.holder and own_token == row.token
+        token = own_token if mine else max(row.token, own_token) + 1
         ours = {"holder": self.holder, "token": token, "until": until}
         connection.execute(update(lease).where(lease.c.device_id == number).values(**ours))
         return token
@@ -301,7 +315,7 @@ class Leases:
 
 
 def _called(connection: Connection, wanted: Sequence[str]) -> tuple[str, ...]:
-    """What the store calls these devices now: a meterd may not know yet that one was renamed.
+    """The names that the store has for these devices now: one may have been renamed meanwhile.
 
     One whose name now is wanted, too, is another device.
     """

@@ -14,25 +14,28 @@ _KEPT = 86_400_000
 
 
 def checksum(wanted: Iterable[str]) -> int:
-    """Equal for meterds that are told to poll the same devices."""
+    """Equal for meterds that are configured to poll the same devices."""
     return zlib.crc32("\n".join(sorted(wanted)).encode())
 
 
 class Member:
-    """Our own row. `until` is what it said last: Unix ms of the database's clock."""
+    """This meterd's member row. `until`: when it expires, Unix ms of the database's clock."""
 
     def __init__(self, holder: str) -> None:
         self._holder = holder
         self.until = 0
 
     def show(self, connection: Connection, now: int, until: int, told: int) -> bool:
-        """Renews our row; whether it was older than we know, so that the store is another one.
+        """Renews the member row; returns whether the stored row is older than the last written one,
+        so that the store is a restored copy.
 
         Raises StoreError (conflict) where another meterd wants the same row.
         """
         values = {"holder": self._holder, "token": told, "until": until}
-        asked = select(lease).where(lease.c.device_id >= MOST_DEVICES).order_by(lease.c.device_id)
-        rows = connection.execute(asked).all()
+        statement = (
+            select(lease).where(lease.c.device_id >= MOST_DEVICES).order_by(lease.c.device_id)
+        )
+        rows = connection.execute(statement).all()
         for row in rows:
             if row.holder == self._holder:
                 connection.execute(
@@ -52,6 +55,6 @@ class Member:
 
 
 def live_members(connection: Connection, now: int, told: int) -> list[str]:
-    """The holders that have shown themselves lately and are told the same."""
+    """The holders whose rows have not expired and that are configured to poll the same devices."""
     alike = (lease.c.device_id >= MOST_DEVICES) & (lease.c.token == told)
     return list(connection.scalars(select(lease.c.holder).where(alike, lease.c.until >= now)))

@@ -72,102 +72,112 @@ class PeerHeads:
         catalog = self.catalog
         if catalog is None:
             return
-        told = series_checksum(connection)
-        if renamed or told != self._sums:
+        checksum = series_checksum(connection)
+        if renamed or checksum != self._sums:
             with self.guard:
                 catalog.learn(connection, self.adopted)
-            self._sums = told
+            self._sums = checksum
         if renamed:
-            for other in self._known.values():
-                other.head.follow()
+            for peer in self._known.values():
+                peer.head.follow()
         # What was just adopted is shown from here once more, so that it is never missing.
         before, self._ours = self._ours, self.adopted.intersection(held)
-        there = _counted(connection, before & self._ours)
-        known = {one: self._known[one] for one in there.keys() & self._known.keys()}
-        known = {one: other for one, other in known.items() if _goes_on(other.rows, there[one])}
+        rows_by_device = _counted(connection, before & self._ours)
+        peers = {
+            device: self._known[device] for device in rows_by_device.keys() & self._known.keys()
+        }
+        peers = {
+            device: peer
+            for device, peer in peers.items()
+            if _goes_on(peer.rows, rows_by_device[device])
+        }
         changed = [
-            one for one, rows in there.items() if one not in known or known[one].rows != rows
+            device
+            for device, rows in rows_by_device.items()
+            if device not in peers or peers[device].rows != rows
         ]
-        lasts = {one: known[one].rows.last if one in known else 0 for one in changed}
-        found = _read(connection, lasts)
-        self._learn(connection, catalog, found)
-        for one, rows in found.items():
-            known[one] = _more(known.get(one), rows, catalog)
-        self._known = known
+        lasts = {device: peers[device].rows.last if device in peers else 0 for device in changed}
+        news = _read(connection, lasts)
+        self._learn(connection, catalog, news)
+        for device, rows in news.items():
+            peers[device] = _more(peers.get(device), rows, catalog)
+        self._known = peers
         names = catalog.names
-        self.heads = {names[one]: other.head for one, other in known.items() if one in names}
+        self.heads = {names[device]: peer.head for device, peer in peers.items() if device in names}
 
     def newest(self) -> list[Poll]:
         """The polls that hold the newest values of each device, oldest first."""
         former = self.catalog.renamed if self.catalog is not None else {}
-        found = (poll for other in self._known.values() for poll in other.newest.values())
+        polls = (poll for peer in self._known.values() for poll in peer.newest.values())
         called = (
             replace(poll, device=former[poll.device]) if poll.device in former else poll
-            for poll in found
+            for poll in polls
         )
         return sorted(called, key=attrgetter("time"))
 
-    def _learn(self, connection: Connection, catalog: Catalog, found: Mapping[int, _Found]) -> None:
-        chunks = (chunk for rows in found.values() for _, listed in rows for chunk in listed)
+    def _learn(self, connection: Connection, catalog: Catalog, news: Mapping[int, _Found]) -> None:
+        chunks = (chunk for rows in news.values() for _, of_row in rows for chunk in of_row)
         if any(not _is_known(chunk, catalog) for chunk in chunks):
             with self.guard:
                 catalog.learn(connection, self.adopted)
 
 
 def _is_known(chunk: Chunk, catalog: Catalog) -> bool:
-    known = (column.series in catalog.by_id for column in chunk.columns)
-    return chunk.device in catalog.names and all(known)
+    is_series_known = (column.series in catalog.by_id for column in chunk.columns)
+    return chunk.device in catalog.names and all(is_series_known)
 
 
-def _goes_on(known: _Rows, there: _Rows) -> bool:
+def _goes_on(before: _Rows, now: _Rows) -> bool:
     """Whether rows were added at most: where some were sealed, all are read again."""
-    return known.first == there.first and known.count <= there.count and known.last <= there.last
+    return before.first == now.first and before.count <= now.count and before.last <= now.last
 
 
 def _counted(connection: Connection, ours: frozenset[int]) -> dict[int, _Rows]:
     owner, key = journal.c.device_id, journal.c.id
-    asked = select(owner, func.count(), func.min(key), func.max(key)).group_by(owner)
-    rows = connection.execute(asked.where(owner.is_not(None)))
-    return {one: _Rows(*told) for one, *told in rows if one not in ours}
+    statement = select(owner, func.count(), func.min(key), func.max(key)).group_by(owner)
+    rows = connection.execute(statement.where(owner.is_not(None)))
+    return {device: _Rows(*counted) for device, *counted in rows if device not in ours}
 
 
 def _read(connection: Connection, lasts: Mapping[int, int]) -> dict[int, _Found]:
     """The rows of each device that came after its last one, oldest first."""
-    found: dict[int, _Found] = {}
+    by_device: dict[int, _Found] = {}
     owner, key, body = journal.c.device_id, journal.c.id, journal.c.body
     devices = sorted(lasts)
     for start in range(0, len(devices), _SOME):
-        some = devices[start : start + _SOME]
-        news = or_(*(and_(owner == one, key > lasts[one]) for one in some))
+        batch = devices[start : start + _SOME]
+        news = or_(*(and_(owner == device, key > lasts[device]) for device in batch))
         for row in connection.execute(select(owner, key, body).where(news).order_by(key)):
             # Its own meterd sees to one that cannot be read.
             with suppress(StoreError):
-                found.setdefault(row.device_id, []).append((row.id, commit_record.decode(row.body)))
-    return found
+                by_device.setdefault(row.device_id, []).append(
+                    (row.id, commit_record.decode(row.body))
+                )
+    return by_device
 
 
-def _more(known: _Peer | None, rows: _Found, catalog: Catalog) -> _Peer:
-    """What is known of a device, with these rows as well."""
-    head = known.head if known is not None else Head(catalog.renamed)
-    newest = dict(known.newest) if known is not None else {}
+def _more(before: _Peer | None, rows: _Found, catalog: Catalog) -> _Peer:
+    """The peer's head with these rows added."""
+    head = before.head if before is not None else Head(catalog.renamed)
+    newest = dict(before.newest) if before is not None else {}
     polls = PollDecoder(lambda number: catalog.by_id[number].name)
     for _, listed in rows:
         chunks = [chunk for chunk in listed if _is_known(chunk, catalog)]
-        told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
-        for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
+        decoded = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
+        for poll in sorted(chain.from_iterable(decoded), key=attrgetter("time")):
             head.take(poll)
             columns = poll.layout.quantities
             if columns not in newest or newest[columns].time <= poll.time:
                 newest[columns] = poll
         _widen(chunks, catalog)
     keys = [key for key, _ in rows]
-    first = known.rows.first if known is not None else keys[0]
-    count = len(keys) + (known.rows.count if known is not None else 0)
+    first = before.rows.first if before is not None else keys[0]
+    count = len(keys) + (before.rows.count if before is not None else 0)
     return _Peer(_Rows(count, first, keys[-1]), head, newest)
 
 
 def _widen(chunks: Iterable[Chunk], catalog: Catalog) -> None:
-    """As `note` does; but when such a series began is for its own meterd to write."""
+    """As `Catalog.note`, but leaves the time of a series' first sample to its own meterd."""
     for chunk in chunks:
         for column in chunk.columns:
             series = catalog.by_id[column.series]
@@ -185,32 +195,32 @@ class ClusterHead:
         self, device: str, *, kept: bool = False, within: tuple[int, int] | None = None
     ) -> list[SeriesBatch]:
         # Ours come last: the last one of a time counts.
-        other = self._others.heads.get(device)
-        found = other.batches(device, within=within) if other is not None else []
-        return [*found, *self._own.batches(device, kept=kept, within=within)]
+        peer = self._others.heads.get(device)
+        batches = peer.batches(device, within=within) if peer is not None else []
+        return [*batches, *self._own.batches(device, kept=kept, within=within)]
 
     def names(self) -> set[Name]:
         return self._own.names().union(*(head.names() for head in self._others.heads.values()))
 
     def extents(self) -> dict[Name, tuple[int, int]]:
-        found = self._own.extents()
+        extents = self._own.extents()
         for head in self._others.heads.values():
             for name, (first, last) in head.extents().items():
-                known = found.get(name, (first, last))
-                found[name] = min(known[0], first), max(known[1], last)
-        return found
+                extent = extents.get(name, (first, last))
+                extents[name] = min(extent[0], first), max(extent[1], last)
+        return extents
 
     def newest(self) -> dict[str, int]:
-        found = self._own.newest()
+        times = self._own.newest()
         for head in self._others.heads.values():
             for name, time in head.newest().items():
-                found[name] = max(time, found.get(name, time))
-        return found
+                times[name] = max(time, times.get(name, time))
+        return times
 
     def devices(self) -> list[str]:
         return list({*self._own.devices(), *self._others.heads})
 
     def oldest(self, device: str) -> int | None:
-        other = self._others.heads.get(device)
-        times = [self._own.oldest(device), other.oldest(device) if other is not None else None]
+        peer = self._others.heads.get(device)
+        times = [self._own.oldest(device), peer.oldest(device) if peer is not None else None]
         return min((time for time in times if time is not None), default=None)

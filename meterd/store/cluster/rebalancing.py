@@ -26,7 +26,7 @@ class Rebalancer:
 
 
 def choose_devices(held: Collection[str], leaving: Collection[str], most: int) -> frozenset[str]:
-    """The devices to be given up; what was begun is gone on with."""
+    """The devices to release; those chosen before are chosen again."""
     surplus = max(0, len(held) - most)
     ordered = sorted(held, key=lambda name: (name not in leaving, name))
     return frozenset(ordered[:surplus])

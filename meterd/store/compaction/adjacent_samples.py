@@ -37,46 +37,46 @@ class AdjacentSamples:
         self._session = session
         self._device = device
         self._counters = frozenset(
-            one.id for one in catalog.by_device.get(device, ()) if one.kind is Kind.COUNTER
+            entry.id for entry in catalog.by_device.get(device, ()) if entry.kind is Kind.COUNTER
         )
         mine = (day for owner, day in map(dirty_of, dirty) if owner == device)
         self._dirty = sorted(mine)
         self._firsts = firsts
         self._lasts = lasts
 
-    def before(self, one: int, day: int) -> At | None:
+    def before(self, series: int, day: int) -> At | None:
         """The last sample of a series before a day. Raises StoreError."""
         limit = day
         while True:
-            rolled = self._session.before(one, limit)
+            rolled = self._session.before(series, limit)
             since = -1 if rolled is None else rolled[0] // DAY
             low, high = bisect_left(self._dirty, since), bisect_left(self._dirty, limit)
             for between in reversed(self._dirty[low:high]):
-                if found := self.lasts(between).get(one):
-                    return found
+                if sample := self.lasts(between).get(series):
+                    return sample
             if rolled is None or since not in self._dirty[low:high]:
                 return rolled
             limit = since
 
-    def after(self, one: int, day: int, later: Callable[[], Chunk | None]) -> At | None:
+    def after(self, series: int, day: int, later: Callable[[], Chunk | None]) -> At | None:
         """The first sample after a day; `later` is what no block holds yet. Raises StoreError."""
         limit = day
         while True:
             low = bisect_right(self._dirty, limit)
             # The day after is mostly dirty, and has it.
             if self._dirty[low : low + 1] == [limit + 1]:
-                if found := self.firsts(limit + 1).get(one):
-                    return found
+                if sample := self.firsts(limit + 1).get(series):
+                    return sample
                 limit += 1
                 continue
-            rolled = self._session.after(one, limit)
+            rolled = self._session.after(series, limit)
             until = None if rolled is None else rolled[0] // DAY
             high = len(self._dirty) if until is None else bisect_right(self._dirty, until)
             for between in self._dirty[low:high]:
-                if found := self.firsts(between).get(one):
-                    return found
+                if sample := self.firsts(between).get(series):
+                    return sample
             if rolled is None or until is None:
-                return first_of(later(), one, (day + 1) * DAY)
+                return first_of(later(), series, (day + 1) * DAY)
             if until not in self._dirty[low:high]:
                 return rolled
             limit = until
@@ -98,18 +98,18 @@ class AdjacentSamples:
         return self._lasts[key]
 
     def _ends(self, day: int, *, last: bool, before: int | None = None) -> dict[int, At]:
-        found: dict[int, At] = {}
+        ends: dict[int, At] = {}
         numbers = [number for number, _, _ in self._session.headers(self._device, day)]
         for number in reversed(numbers) if last else numbers:
-            if self._counters <= found.keys():
+            if self._counters <= ends.keys():
                 break
             (chunk,) = self._session.read([number])
             if before is not None:
                 chunk = slicing.until(chunk, before)
             for column in chunk.columns:
-                if column.series in self._counters and column.series not in found:
-                    found.update(_end(chunk, column, -1 if last else 0))
-        return found
+                if column.series in self._counters and column.series not in ends:
+                    ends.update(_end(chunk, column, -1 if last else 0))
+        return ends
 
 
 def _end(chunk: Chunk, column: ChunkColumn, at: int) -> dict[int, At]:

@@ -49,7 +49,7 @@ class DayCompactor:
         self._seen = hour_compactor.changes
 
     def work(self, session: StoredBlocks, now: int) -> bool:
-        """Goes on closing the days that may be closed at `now` (Unix ms), oldest first.
+        """Closes the days that are due at `now` (Unix ms), oldest first, in steps.
 
         Some days of several devices are written at once. Whether there is more to do; a commit
         may want to come between. Raises StoreError.
@@ -67,7 +67,7 @@ class DayCompactor:
             return True
         waiting = self._made.cleaned | self._redone
         key = next((key for key in self._due(now) if key not in waiting), None)
-        devices = {dirty_of(one)[0] for one in waiting}
+        devices = {dirty_of(due)[0] for due in waiting}
         if key is None or dirty_of(key)[0] in devices or self._made.size > MOST_BYTES:
             # A device's next day goes on where the roll-ups of this one end.
             if waiting:
@@ -126,7 +126,7 @@ class DayCompactor:
         device, day = dirty_of(key)
         headers = session.headers(device, day)
         count = sum(n for _, _, n in headers)
-        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        series = [entry.id for entry in self._catalog.by_device.get(device, ())]
         if session.most_rolled(series, day) > count:
             # Raw samples were deleted since: what is left would be less than is known.
             change.cleaned.add(key)
@@ -143,14 +143,14 @@ class DayCompactor:
         later = cache(lambda: self._hour_compactor.chunk(self._catalog.names[device]))
         hours: list[Row] = []
         for column in self._columns(device, chunk):
-            found = self._quarters(edges, day, column, chunk, later, is_over)
+            rolled = self._quarters(edges, day, column, chunk, later, is_over)
             if is_over:
                 change.rollups_gone.append(rollup_id(column.series, day))
-                row = rollup_row(column.series, day, found, *_told(chunk, column))
+                row = rollup_row(column.series, day, rolled, *_valid_samples(chunk, column))
                 change.rollups += [row] if row is not None else []
-            hours += hour_values(column.series, found)
+            hours += hour_values(column.series, rolled)
             yield len(column.values)
-        keys = [hour_id(one, day * 24 + n) for one in series for n in range(24)]
+        keys = [hour_id(owner, day * 24 + n) for owner in series for n in range(24)]
         _note_hours(session, change, keys, hours)
         if is_over:
             change.cleaned.add(key)
@@ -163,9 +163,9 @@ class DayCompactor:
 
     def _columns(self, device: int, chunk: Chunk | None) -> Iterator[ChunkColumn]:
         """Every series of the device; those without polls that day are empty."""
-        told = {column.series: column for column in chunk.columns} if chunk is not None else {}
-        for known in self._catalog.by_device.get(device, ()):
-            yield told.get(known.id) or ChunkColumn(known.id, range(0), slicing.NOTHING)
+        columns = {column.series: column for column in chunk.columns} if chunk is not None else {}
+        for entry in self._catalog.by_device.get(device, ()):
+            yield columns.get(entry.id) or ChunkColumn(entry.id, range(0), slicing.NOTHING)
 
     def _quarters(
         self,
@@ -195,11 +195,11 @@ class DayCompactor:
         return quarters(whole, column, self._catalog, before, after, mine, power)
 
     def _power(self, chunk: Chunk, device: str, quantity: str) -> Samples | None:
-        """What the day has of the power beside a counter."""
-        known = self._catalog.series.get((device, quantity, "W"))
-        if known is not None:
+        """The samples of the power that belongs to a counter, of that day."""
+        entry = self._catalog.series.get((device, quantity, "W"))
+        if entry is not None:
             for column in chunk.columns:
-                if column.series == known.id:
+                if column.series == entry.id:
                     return slicing.valid_samples(chunk, column)
         return None
 
@@ -216,7 +216,7 @@ def _merged(
     change.add(block_id(chunk.device, chunk.times[0]), chunk, bodies)
 
 
-def _told(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
+def _valid_samples(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int]", "array[float]"]:
     return slicing.valid_samples(chunk or Chunk(0, slicing.NO_TIMES, ()), column)
 
 
@@ -224,6 +224,6 @@ def _note_hours(
     session: StoredBlocks, change: WriteBatch, keys: Sequence[int], rows: list[Row]
 ) -> None:
     """Adds the rows of these hours that differ from those stored; most do not."""
-    known = session.hours(keys)
-    change.hours.update((row["id"], row) for row in rows if known.get(row["id"]) != row)
-    change.hours_gone += known.keys() - {row["id"] for row in rows}
+    stored = session.hours(keys)
+    change.hours.update((row["id"], row) for row in rows if stored.get(row["id"]) != row)
+    change.hours_gone += stored.keys() - {row["id"] for row in rows}

@@ -66,7 +66,7 @@ class _UnderWay:
 
 @dataclass(slots=True)
 class _Round:
-    """All devices once: what is encoded of them and not written yet."""
+    """One pass over all devices: what is encoded and not written yet."""
 
     until: int  # Unix ms
     left: list[str]
@@ -94,31 +94,31 @@ class HourCompactor:
         self.changes = 0  # rises when what was made of the store's blocks may be wrong by now
 
     def forget(self) -> None:
-        """Forgets what belongs to a database that was replaced by another one."""
+        """Forgets all state of a database that was replaced."""
         self.dirty.clear()
         self.late.clear()
         self.interrupt()
 
     def interrupt(self) -> None:
-        """Another writer comes between: the round begins anew from what is stored then."""
+        """Drops the round: another writer changed what is stored, so it has to begin anew."""
         self._round = None
         self._tips.clear()
         self.changes += 1
 
     def keep_only(self, devices: Container[int]) -> None:
-        """Drops what is known of devices that are leased to other meterds."""
+        """Drops the state of devices that are leased to other meterds."""
         for keys in (self.dirty, self.late):
             keys.intersection_update([key for key in keys if dirty_of(key)[0] in devices])
         self.interrupt()
 
     def begins(self, now: int) -> bool:
-        """Whether `seal` would begin a round in which there is something old."""
+        """Whether `seal` would start a round with polls that are old enough."""
         edge = _edge(now)
         oldest = (self._head.oldest(name) for name in self._head.devices())
         return self._round is None and any(time is not None and time < edge for time in oldest)
 
     def seal(self, session: StoreSession, now: int, most: int = _PIECE) -> tuple[int, bool]:
-        """Encodes of what is ripe at `now` (Unix ms) about `most` samples, device by device.
+        """Encodes about `most` samples that are old enough at `now` (Unix ms), device by device.
 
         What the round has encoded is written with the last of it. How many polls were written,
         and whether the round goes on: the next commit may want to come between. Raises StoreError.
@@ -134,69 +134,71 @@ class HourCompactor:
             edge = _edge(now)
             old = [number for number, newest in self._rows.items() if newest < edge]
             self._round = _Round(edge, self._head.devices(), old)
-        one = self._round
-        while not one.is_over and most > 0 and one.change.size <= MOST_BYTES:
-            most -= self._step(session, one)
-        if one.is_over:
-            self._carry(session, one)
+        round_ = self._round
+        while not round_.is_over and most > 0 and round_.change.size <= MOST_BYTES:
+            most -= self._step(session, round_)
+        if round_.is_over:
+            self._carry(session, round_)
             self._round = None
-        change = one.change
-        due = one.is_over or change.size > MOST_BYTES
-        ready = due and bool(change.journal_gone or one.done)
-        return self._write(session, one) if ready else 0, not one.is_over
+        change = round_.change
+        due = round_.is_over or change.size > MOST_BYTES
+        ready = due and bool(change.journal_gone or round_.done)
+        return self._write(session, round_) if ready else 0, not round_.is_over
 
-    def _write(self, session: StoredBlocks, one: _Round) -> int:
-        self._apply(session, one.change)
-        for name, sealed in one.done.items():
+    def _write(self, session: StoredBlocks, round_: _Round) -> int:
+        self._apply(session, round_.change)
+        for name, sealed in round_.done.items():
             # What came late meanwhile is in no block, and stays.
             left = self._head.sealed(name, sealed.until, sealed.seen)
-            if one.device is not None and one.device.name == name:
-                one.device.seen, one.device.polls = left, 0
-        written = sum(sealed.polls for sealed in one.done.values())
-        one.change, one.done = WriteBatch(), {}
+            if round_.device is not None and round_.device.name == name:
+                round_.device.seen, round_.device.polls = left, 0
+        written = sum(sealed.polls for sealed in round_.done.values())
+        round_.change, round_.done = WriteBatch(), {}
         return written
 
-    def _step(self, session: StoredBlocks, one: _Round) -> int:
+    def _step(self, session: StoredBlocks, round_: _Round) -> int:
         """Encodes a part of a device that has something ripe; about how many samples."""
-        if one.device is None:
-            one.device = self._begun(session, one, one.left.pop())
+        if round_.device is None:
+            round_.device = self._begun(session, round_, round_.left.pop())
             return 0
-        device = one.device
+        device = round_.device
         start, end = device.parts.popleft()
-        self._part(session, one, device, slicing.part(device.whole, start, end))
+        self._part(session, round_, device, slicing.part(device.whole, start, end))
         device.polls += end - start
         times = device.whole.times
-        over = end == len(times) or times[end] >= one.until
-        until = one.until if over else times[end - 1] + 1
-        one.done[device.name] = _Sealed(until, device.polls, device.seen)
+        over = end == len(times) or times[end] >= round_.until
+        until = round_.until if over else times[end - 1] + 1
+        round_.done[device.name] = _Sealed(until, device.polls, device.seen)
         if not device.parts:
-            one.device = None
+            round_.device = None
         return (end - start) * device.width
 
-    def _begun(self, session: StoredBlocks, one: _Round, name: str) -> _UnderWay | None:
+    def _begun(self, session: StoredBlocks, round_: _Round, name: str) -> _UnderWay | None:
         oldest = self._head.oldest(name)
-        copies = self._kept(name) if oldest is not None and oldest < one.until else []
+        copies = (
+            self._committed_batches(name) if oldest is not None and oldest < round_.until else []
+        )
         whole = self._merged(name, copies)
-        if whole is None or whole.times[0] >= one.until:
+        if whole is None or whole.times[0] >= round_.until:
             return None
         newest = session.newest_time(whole.device, whole.times[0])
         # What belongs among blocks waits for no more of its kind: they say otherwise by now.
-        late = 0 if newest is None else bisect_right(whole.times, min(newest, one.until - 1))
-        parts = self._together(
+        late = 0 if newest is None else bisect_right(whole.times, min(newest, round_.until - 1))
+        parts = self._join_ranges(
             session, whole, slicing.compactable_rows(whole.times[:late], _FOREVER)
         )
-        later = slicing.compactable_rows(whole.times[late:], one.until)
+        later = slicing.compactable_rows(whole.times[late:], round_.until)
         parts += [(start + late, end + late) for start, end in later]
         if not parts:
             return None
         seen = [(copy.origin or copy, len(copy.times)) for copy in copies]
         return _UnderWay(name, whole, deque(parts), seen, newest)
 
-    def _together(
+    def _join_ranges(
         self, session: StoredBlocks, whole: Chunk, parts: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
         """Joins parts of one block, so that the block is read and written once."""
-        found: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] = []
         days: dict[int, list[tuple[int, int, int]]] = {}
         before: set[int] = set()
         for start, end in parts:
@@ -205,34 +207,34 @@ class HourCompactor:
                 days = {first // DAY: session.headers(whole.device, first // DAY)}
             met = {key for key, t1, _ in days[first // DAY] if _touch(key, t1, first, last)}
             if met & before:
-                found[-1] = found[-1][0], end
+                ranges[-1] = ranges[-1][0], end
                 before |= met
             else:
-                found.append((start, end))
+                ranges.append((start, end))
                 before = met
-        return found
+        return ranges
 
-    def _part(self, session: StoredBlocks, one: _Round, device: _UnderWay, chunk: Chunk) -> None:
+    def _part(self, session: StoredBlocks, round_: _Round, device: _UnderWay, chunk: Chunk) -> None:
         first = chunk.times[0]
-        if self._is_deleted(session, one, chunk.device, first // DAY):
-            told = "%s: %d polls came too late: the raw samples of their day are deleted already"
-            _log.warning(told, device.name, len(chunk.times))
+        if self._is_deleted(session, round_, chunk.device, first // DAY):
+            warning = "%s: %d polls came too late: the raw samples of their day are deleted already"
+            _log.warning(warning, device.name, len(chunk.times))
             return
         if device.newest is not None and first <= device.newest:
-            self._block(session, one.change, chunk, None)
-            days = {first // DAY} | self._around(session, chunk)
-            self._stain(one.change, chunk.device, days)
+            self._block(session, round_.change, chunk, None)
+            days = {first // DAY} | self._adjacent_days(session, chunk)
+            self._mark_dirty(round_.change, chunk.device, days)
         else:
             tips = self._tips_of(session, chunk)
             days = self._holes(chunk, tips)
             if tips.time is not None and _says_more(tips, first):
                 # What was said of the hours before this knew nothing of it.
                 days |= {tips.time // DAY, first // DAY}
-            self._stain(one.change, chunk.device, days)
+            self._mark_dirty(round_.change, chunk.device, days)
             tips.is_open = chunk.times[-1] == device.whole.times[-1]
-            chunk = self._block(session, one.change, chunk, tips.time)
+            chunk = self._block(session, round_.change, chunk, tips.time)
             made = hour_rows(chunk, device.whole, self._catalog, tips.samples)
-            one.change.hours.update((row["id"], row) for row in made)
+            round_.change.hours.update((row["id"], row) for row in made)
             tips.note(chunk)
         self._catalog.note([chunk])
 
@@ -258,13 +260,13 @@ class HourCompactor:
         # Whoever sealed that may have known of nothing after it, and has closed its day since.
         tips = self._tips[device] = LastSamples(session.previous(device, first), is_open=True)
         edges = AdjacentSamples(session, self._catalog, device, self.dirty, {}, {})
-        known = self._catalog.by_device.get(device, ())
-        slow = {one.id for one in known if one.kind is Kind.COUNTER} - tips.samples.keys()
+        series = self._catalog.by_device.get(device, ())
+        slow = {each.id for each in series if each.kind is Kind.COUNTER} - tips.samples.keys()
         # A restart, or a correction, forgot counters that are read less often than blocks end.
         today = edges.lasts(first // DAY, first) if slow and tips.time is not None else {}
-        for one in slow:
-            if found := today.get(one) or edges.before(one, first // DAY):
-                tips.samples[one] = found
+        for number in slow:
+            if sample := today.get(number) or edges.before(number, first // DAY):
+                tips.samples[number] = sample
         return tips
 
     def touched(self, session: StoredBlocks, chunks: Iterable[Chunk]) -> None:
@@ -275,26 +277,26 @@ class HourCompactor:
         change = WriteBatch()
         for chunk in chunks:
             # Their own days are stained once they are in blocks.
-            self._stain(change, chunk.device, self._around(session, chunk))
+            self._mark_dirty(change, chunk.device, self._adjacent_days(session, chunk))
         if change.stained:
             self._apply(session, change)
 
-    def _stain(self, change: WriteBatch, device: int, days: Iterable[int]) -> None:
+    def _mark_dirty(self, change: WriteBatch, device: int, days: Iterable[int]) -> None:
         keys = {dirty_id(device, day) for day in days}
         change.stained |= keys - self.dirty
         self.late |= keys
 
-    def _around(self, session: StoredBlocks, chunk: Chunk) -> set[int]:
+    def _adjacent_days(self, session: StoredBlocks, chunk: Chunk) -> set[int]:
         """Days whose hours and roll-ups change with these samples, besides their own.
 
         A counter rises from its last sample before them, and to its next one after them.
         """
         device, first, last = chunk.device, chunk.times[0] // DAY, chunk.times[-1] // DAY
-        known = [self._catalog.by_id[column.series] for column in chunk.columns]
-        counters = [one.id for one in known if one.kind is Kind.COUNTER]
+        series = [self._catalog.by_id[column.series] for column in chunk.columns]
+        counters = [each.id for each in series if each.kind is Kind.COUNTER]
         days: set[int] = set()
-        for one in counters:
-            before, after = session.before(one, first), session.after(one, last)
+        for number in counters:
+            before, after = session.before(number, first), session.after(number, last)
             if before is not None:
                 days.update(range(max(before[0] // DAY, first - _LONGEST_REACH), first))
             if after is not None:
@@ -305,19 +307,22 @@ class HourCompactor:
             days.update(later for owner, later in dirty if owner == device and later > last)
         return days
 
-    def _is_deleted(self, session: StoredBlocks, one: _Round, device: int, day: int) -> bool:
-        """Whether roll-ups know more of a day than its blocks hold by now."""
-        if day >= one.until // DAY - 1 or dirty_id(device, day) in self.dirty | one.change.stained:
+    def _is_deleted(self, session: StoredBlocks, round_: _Round, device: int, day: int) -> bool:
+        """Whether roll-ups count more samples of a day than its blocks hold."""
+        if (
+            day >= round_.until // DAY - 1
+            or dirty_id(device, day) in self.dirty | round_.change.stained
+        ):
             return False
         there = sum(n for _, _, n in session.headers(device, day))
-        series = [one.id for one in self._catalog.by_device.get(device, ())]
+        series = [each.id for each in self._catalog.by_device.get(device, ())]
         return session.most_rolled(series, day) > there
 
     def chunk(self, name: str) -> Chunk | None:
         """All polls of a device that are in the WAL and in no block."""
-        return self._merged(name, self._kept(name))
+        return self._merged(name, self._committed_batches(name))
 
-    def _kept(self, name: str) -> list[SeriesBatch]:
+    def _committed_batches(self, name: str) -> list[SeriesBatch]:
         return self._head.batches(name, kept=True)
 
     def _merged(self, name: str, copies: Iterable[SeriesBatch]) -> Chunk | None:
@@ -325,7 +330,7 @@ class HourCompactor:
         chunks = [
             chunk
             for batch in copies
-            for chunk in batch.chunks(owner, self._catalog.one)
+            for chunk in batch.chunks(owner, self._catalog.series_id)
             if chunk.times
         ]
         return merge(chunks) if chunks else None
@@ -333,7 +338,7 @@ class HourCompactor:
     def _block(
         self, session: StoredBlocks, change: WriteBatch, chunk: Chunk, tip: int | None
     ) -> Chunk:
-        """One block; what the store has of its hours already is merged into it."""
+        """Encodes a block, merged with stored blocks of the same hours."""
         device, first = chunk.device, chunk.times[0]
         days = {first // DAY}
         if tip is not None and first - tip > _HOLE:
@@ -341,12 +346,14 @@ class HourCompactor:
             days.update(range(max(tip, first - _LONGEST_HOLE) // DAY, first // DAY))
             days.add(tip // DAY)
         change.stained |= {dirty_id(device, day) for day in days} - self.dirty
-        if met := self._met(session, change, chunk):
+        if met := self._overlapping_chunks(session, change, chunk):
             chunk = merge([*met, chunk])
         change.add(block_id(device, chunk.times[0]), chunk)
         return chunk
 
-    def _met(self, session: StoredBlocks, change: WriteBatch, chunk: Chunk) -> list[Chunk]:
+    def _overlapping_chunks(
+        self, session: StoredBlocks, change: WriteBatch, chunk: Chunk
+    ) -> list[Chunk]:
         """Chunks of the same hours that are stored, or that are in this write batch already."""
 
         first, last = chunk.times[0], chunk.times[-1]
@@ -357,28 +364,28 @@ class HourCompactor:
         ]
         fresh = [
             key
-            for key, one in change.blocks.items()
-            if one.device == chunk.device and _touch(key, one.last, first, last)
+            for key, block in change.blocks.items()
+            if block.device == chunk.device and _touch(key, block.last, first, last)
         ]
         change.gone += stored
         return [*session.read(stored), *map(change.drop, fresh)]
 
-    def _carry(self, session: StoreSession, one: _Round) -> None:
+    def _carry(self, session: StoreSession, round_: _Round) -> None:
         """Deletes old WAL rows; polls of theirs that are in no block move to a new row."""
-        if not one.old or (len(one.old) == 1 and not one.done):
+        if not round_.old or (len(round_.old) == 1 and not round_.done):
             return
         left = []
         for name in self._head.devices():
             # The usual device has nothing left, and putting its polls together takes long.
-            oldest, done = self._head.oldest(name), one.done.get(name)
+            oldest, done = self._head.oldest(name), round_.done.get(name)
             since = done.until if done is not None else 0
-            idle = oldest is None or oldest >= one.until or since >= one.until
+            idle = oldest is None or oldest >= round_.until or since >= round_.until
             chunk = None if idle else self.chunk(name)
             if chunk is not None:
-                left.append(slicing.until(slicing.since(chunk, since), one.until))
+                left.append(slicing.until(slicing.since(chunk, since), round_.until))
         left = [chunk for chunk in left if chunk.times]
-        one.change.journal_gone = one.old
-        one.change.carry = commit_record.encode(left, session.digits) if left else None
+        round_.change.journal_gone = round_.old
+        round_.change.carry = commit_record.encode(left, session.digits) if left else None
 
     def rewrite(self, session: StoreSession) -> None:
         """Rewrites the WAL with those polls only that no block has. Raises StoreError.

@@ -23,11 +23,11 @@ class LatestRows:
 
     def load(self) -> None:
         """Takes the last times from the catalogue: imported history is not newer than these."""
-        lasts = ((one.id, one.last) for one in self._catalog.by_id.values())
-        self._written.update((one, last) for one, last in lasts if last is not None)
+        lasts = ((entry.id, entry.last) for entry in self._catalog.by_id.values())
+        self._written.update((number, last) for number, last in lasts if last is not None)
 
     def forget(self) -> None:
-        """Forgets rows that wait and rows that were written: the database is another one."""
+        """Forgets all rows: the database is another one."""
         self._rows.clear()
         self._written.clear()
         self._hour = 0
@@ -39,16 +39,16 @@ class LatestRows:
                 self.note(row)
 
     def note(self, row: Row) -> None:
-        one, time = row["series_id"], row["time"]
-        if self._rows.get(one, row)["time"] <= time and self._written.get(one, -1) < time:
-            self._rows[one] = row
+        number, time = row["series_id"], row["time"]
+        if self._rows.get(number, row)["time"] <= time and self._written.get(number, -1) < time:
+            self._rows[number] = row
 
     def write(self, session: StoreSession) -> bool:
         """Writes every new row; returns False (nothing is left). Raises StoreError."""
         self.look()
         rows, self._rows = self._rows, {}
         session.write_newest(list(rows.values()), self._catalog.sunk)
-        self._written.update((one, row["time"]) for one, row in rows.items())
+        self._written.update((number, row["time"]) for number, row in rows.items())
         self._catalog.sunk.clear()
         return False
 

@@ -29,7 +29,9 @@ class Retention:
         self._keep, self._rows = keep, rows
 
     def begin(self, newest: int | None) -> None:
-        """What the store has ends at this time (Unix ms); its clock may have been set since."""
+        """Starts from the time (Unix ms) of the newest stored sample: the clock may have been set
+        since.
+        """
         if newest is not None:
             ahead = self._clock.now_ms() / 1000 - newest / 1000
             if ahead > _LEAP and (self._keep is not None or self._rows is not None):
@@ -38,7 +40,7 @@ class Retention:
                 _log.warning(text, ahead)
 
     def trim(self, session: StoreSession) -> bool:
-        """Deletes some of what is too old; whether there is more. Raises StoreError."""
+        """Deletes some of the expired samples; returns whether more are left. Raises StoreError."""
         if (self._keep is None and self._rows is None) or self._leapt():
             return False
         now, more = self._clock.now_ms(), False

@@ -61,35 +61,35 @@ def quarters(
     times, values = slicing.valid_samples(chunk, column)
     if before is not None and times and before[0] >= times[0]:
         before = None
-    known = catalog.by_id[column.series]
+    entry = catalog.by_id[column.series]
     return rollup.fold(
         times,
         values,
-        counter=known.kind is Kind.COUNTER,
+        counter=entry.kind is Kind.COUNTER,
         before=before,
         after=after,
         power=power,
         within=within,
-        total=known.name[1].startswith(GUARDED),
+        total=entry.name[1].startswith(GUARDED),
     )
 
 
 def hour_rows(
     chunk: Chunk, whole: Chunk, catalog: Catalog, tips: Mapping[int, At]
 ) -> Iterator[Row]:
-    """A row for each series and hour of the chunk; `whole` goes on after it."""
+    """A row for each series and hour of the chunk; `whole` continues after it."""
     follow = {column.series: column for column in whole.columns}
     hours = range(chunk.times[0] // HOUR * _AN_HOUR, (chunk.times[-1] // HOUR + 1) * _AN_HOUR)
     for column in chunk.columns:
         if column.series not in catalog.by_id:
             continue  # somebody took its row out of the table of series
-        known = follow.get(column.series)
+        following = follow.get(column.series)
         counter = catalog.by_id[column.series].kind is Kind.COUNTER
         after = None
-        if counter and known is not None:
-            after = first_sample_since(whole, known, chunk.times[-1] + 1)
-        found = quarters(chunk, column, catalog, tips.get(column.series), after, hours)
-        yield from hour_values(column.series, found)
+        if counter and following is not None:
+            after = first_sample_since(whole, following, chunk.times[-1] + 1)
+        rolled = quarters(chunk, column, catalog, tips.get(column.series), after, hours)
+        yield from hour_values(column.series, rolled)
 
 
 def first_sample_since(chunk: Chunk, column: ChunkColumn, time: int) -> At | None:
@@ -100,10 +100,10 @@ def first_sample_since(chunk: Chunk, column: ChunkColumn, time: int) -> At | Non
     return (times[0], values[0]) if times else None
 
 
-def hour_values(series: int, found: Mapping[int, QuarterRollup]) -> Iterator[Row]:
-    """Hours of what is known of their quarters."""
+def hour_values(series: int, rolled: Mapping[int, QuarterRollup]) -> Iterator[Row]:
+    """The rows of the hours that these quarters belong to."""
     by_hour: dict[int, list[QuarterRollup]] = {}
-    for number, quarter in sorted(found.items()):
+    for number, quarter in sorted(rolled.items()):
         by_hour.setdefault(number // _AN_HOUR, []).append(quarter)
     for number, some in by_hour.items():
         yield {"id": hour_id(series, number), **total(some)}
@@ -126,13 +126,15 @@ def total(some: Iterable[QuarterRollup]) -> Row:
 def rollup_row(
     series: int,
     day: int,
-    found: Mapping[int, QuarterRollup],
+    rolled: Mapping[int, QuarterRollup],
     times: Iterable[int],
     values: Iterable[float],
 ) -> Row | None:
-    """The roll-up of one series and day; None where the day has nothing to tell."""
+    """The roll-up of one series and day; None where it has neither samples nor an increase."""
     first = day * _A_DAY
-    held = {number: one for number, one in found.items() if first <= number < first + _A_DAY}
+    held = {
+        number: quarter for number, quarter in rolled.items() if first <= number < first + _A_DAY
+    }
     if not held:
         return None
     samples = list(zip(times, values, strict=True))

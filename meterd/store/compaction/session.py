@@ -26,7 +26,7 @@ class StoreSession(StoredBlocks):
     """One connection that writes. After any StoreError, close it and open another."""
 
     def __init__(self, database: Database, catalog: Catalog, rights: WriteRights) -> None:
-        """The schema is there already. Raises StoreError."""
+        """For a database that has its schema. Raises StoreError."""
         self._catalog = catalog
         self._rights = rights
         self.digits: dict[int, int] = {}  # what the WAL's encoder learned of each series
@@ -69,12 +69,12 @@ class StoreSession(StoredBlocks):
         self._rights.confirmed(fenced)
 
     def hold(self) -> None:
-        """Raises StoreError where another writes to the store by now."""
+        """Raises StoreError where another process writes to the store."""
         with self.writing(()):
             pass
 
     def leave(self) -> None:
-        """Nobody writes from now on. Raises StoreError."""
+        """Releases the right to write. Raises StoreError."""
         self._rights.leave(self._opened)
 
     def commit(
@@ -126,7 +126,10 @@ class StoreSession(StoredBlocks):
         is_about_all = bool(change.journal_gone) or change.carry is not None
         with self.writing(None if is_about_all else change.devices) as connection:
             delete_keys(connection, block, "id", [*change.gone, *change.blocks])
-            rows = [_block_row(key, one, change.bodies[key]) for key, one in change.blocks.items()]
+            rows = [
+                _block_row(key, new_block, change.bodies[key])
+                for key, new_block in change.blocks.items()
+            ]
             insert_rows(connection, block, rows)
             replace_rows(connection, hour, list(change.hours.values()))
             delete_keys(connection, hour, "id", change.hours_gone)
@@ -145,7 +148,9 @@ class StoreSession(StoredBlocks):
         return number
 
     def reduce(self, damaged: DamageError, left: Sequence[Chunk], folder: Path) -> None:
-        """A WAL row becomes a file, and what is left of it a row again. Raises StoreError."""
+        """Replaces a WAL row by what of it is readable; the whole row is kept as a file. Raises
+        StoreError.
+        """
         self.put_aside(damaged, folder)
         if left:
             body = commit_record.encode(list(left), {})
@@ -170,8 +175,10 @@ class StoreSession(StoredBlocks):
             touched = {*firsts, *(row["series_id"] for row in rows)}
             with self.writing(map(self._catalog.owner, touched)) as connection:
                 replace_rows(connection, newest, rows)
-                for one, first in firsts.items():
-                    connection.execute(update(series).where(series.c.id == one).values(first=first))
+                for number, first in firsts.items():
+                    connection.execute(
+                        update(series).where(series.c.id == number).values(first=first)
+                    )
 
     def trim(self, before: int, most: int) -> int:
         """Deletes blocks of UTC days that ended before `before` (Unix ms); how many.
@@ -189,6 +196,11 @@ class StoreSession(StoredBlocks):
             return self._rights.forget_plain(connection, before)
 
 
-def _block_row(key: int, one: BlockEntry, body: bytes) -> Row:
-    row = {"id": key, "device_id": one.device, "t0": one.first, "t1": one.last}
-    return {**row, "n": one.count, "body": body}
+def _block_row(key: int, row_of_block: BlockEntry, body: bytes) -> Row:
+    row = {
+        "id": key,
+        "device_id": row_of_block.device,
+        "t0": row_of_block.first,
+        "t1": row_of_block.last,
+    }
+    return {**row, "n": row_of_block.count, "body": body}

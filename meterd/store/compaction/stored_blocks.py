@@ -37,7 +37,7 @@ _PREVIOUS = (
 
 
 class StoredBlocks(ABC):
-    """Reads over any connection; what compaction makes of them goes to `apply`."""
+    """What compaction reads, over any connection; it hands its changes to `apply`."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Connection]:
@@ -50,8 +50,8 @@ class StoredBlocks(ABC):
     def headers(self, device: int, day: int) -> list[tuple[int, int, int]]:
         """(id, t1, n) of a day's blocks, oldest first. Raises StoreError."""
         with self.transaction() as connection:
-            found = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
-            heads = [(row.id, row.t1, row.n) for row in found]
+            rows = connection.execute(_HEADERS, {"keys": block_ids(device, day)})
+            heads = [(row.id, row.t1, row.n) for row in rows]
         for key, last, count in heads:
             if not (isinstance(last, int) and isinstance(count, int)) or last < block_hour(key):
                 text = f"block {key}: its row is damaged: last {last!r}, polls {count!r}"
@@ -63,76 +63,78 @@ class StoredBlocks(ABC):
         keys = list(keys)
         if not keys:
             return []
-        asked = select(block.c.id, block.c.body).where(block.c.id.in_(keys)).order_by(block.c.id)
+        statement = (
+            select(block.c.id, block.c.body).where(block.c.id.in_(keys)).order_by(block.c.id)
+        )
         with self.transaction() as connection:
-            found = list(connection.execute(asked))
-        return [_decoded(row) for row in found]
+            rows = list(connection.execute(statement))
+        return [_decoded(row) for row in rows]
 
     def previous(self, device: int, time: int) -> Chunk | None:
         """The device's newest block that began before `time`, not too long ago."""
         low, high = block_id(0, max(0, time - _LONG_AGO)), block_id(device, time)
-        asked = {"low": low, "high": high, "device": device, "time": time}
+        values = {"low": low, "high": high, "device": device, "time": time}
         with self.transaction() as connection:
-            found = connection.execute(_PREVIOUS, asked).first()
-        return None if found is None else _decoded(found)
+            row = connection.execute(_PREVIOUS, values).first()
+        return None if row is None else _decoded(row)
 
     def newest_time(self, device: int, since: int) -> int | None:
         """The last time in the device's blocks, where that is `since` (Unix ms) or later."""
-        found = max((t1 for _, t1, _ in self.headers(device, since // DAY)), default=None)
-        asked = (
+        of_blocks = max((t1 for _, t1, _ in self.headers(device, since // DAY)), default=None)
+        statement = (
             select(block.c.t1)
             .where(block.c.id >= block_id(0, since), block.c.device_id == device)
             .order_by(block.c.id.desc())
             .limit(1)
         )
         with self.transaction() as connection:
-            last: int | None = connection.scalar(asked)
-        times = [time for time in (found, last) if time is not None and time >= since]
+            last: int | None = connection.scalar(statement)
+        times = [time for time in (of_blocks, last) if time is not None and time >= since]
         return max(times, default=None)
 
     def hours(self, keys: Sequence[int]) -> dict[int, Row]:
         """The hours' rows there are. Raises StoreError."""
-        found: dict[int, Row] = {}
+        rows: dict[int, Row] = {}
         with self.transaction() as connection:
             for start in range(0, len(keys), CHUNK):
-                asked = select(hour).where(hour.c.id.in_(list(keys[start : start + CHUNK])))
-                for row in connection.execute(asked).mappings():
-                    found[row["id"]] = dict(row)
-        return found
+                statement = select(hour).where(hour.c.id.in_(list(keys[start : start + CHUNK])))
+                for row in connection.execute(statement).mappings():
+                    rows[row["id"]] = dict(row)
+        return rows
 
     def most_rolled(self, series: Sequence[int], day: int) -> int:
         """The most samples that a roll-up of these series counts of a day. Raises StoreError."""
-        keys, most = [rollup_id(one, day) for one in series], 0
+        keys, most = [rollup_id(number, day) for number in series], 0
         with self.transaction() as connection:
             for start in range(0, len(keys), CHUNK):
                 mine = rollup.c.id.in_(keys[start : start + CHUNK])
                 most = max(most, connection.scalar(select(func.max(rollup.c.n)).where(mine)) or 0)
         return most
 
-    def before(self, one: int, day: int) -> tuple[int, float] | None:
+    def before(self, series: int, day: int) -> tuple[int, float] | None:
         """The last sample of a series before a UTC day, by its roll-ups. Raises StoreError."""
-        earlier = rollup.c.id.between(rollup_id(one, 0), rollup_id(one, day) - 1)
-        asked = (
+        earlier = rollup.c.id.between(rollup_id(series, 0), rollup_id(series, day) - 1)
+        statement = (
             select(rollup.c.last_time, rollup.c.last)
             .where(earlier, rollup.c.n > 0)
             .order_by(rollup.c.id.desc())
             .limit(1)
         )
         with self.transaction() as connection:
-            row = connection.execute(asked).first()
+            row = connection.execute(statement).first()
         return None if row is None or row.last is None else (row.last_time, row.last)
 
-    def after(self, one: int, day: int) -> tuple[int, float] | None:
+    def after(self, series: int, day: int) -> tuple[int, float] | None:
         """The first sample of a series after a UTC day, by its roll-ups. Raises StoreError."""
-        later = rollup.c.id.between(rollup_id(one, day) + 1, rollup_id(one + 1, 0) - 1)
-        asked = (
+        later = rollup.c.id.between(rollup_id(series, day) + 1, rollup_id(series + 1, 0) - 1)
+        statement = (
             select(rollup.c.first_time, rollup.c.first)
             .where(later, rollup.c.n > 0)
             .order_by(rollup.c.id)
             .limit(1)
         )
         with self.transaction() as connection:
-            row = connection.execute(asked).first()
+            row = connection.execute(statement).first()
         return None if row is None or row.first is None else (row.first_time, row.first)
 
     def dirty(self) -> set[int]:

@@ -42,7 +42,7 @@ class WriteBatch:
         self.bodies[key] = blocks.encode(chunk, encoded)
 
     def drop(self, key: int) -> Chunk:
-        """A block that becomes part of another one."""
+        """Removes a block that was merged into another."""
         del self.blocks[key]
         return blocks.decode(self.bodies.pop(key))
 

@@ -33,7 +33,7 @@ class WriteRights(Protocol):
         """Held while the session fills the catalogue."""
 
     def admit(self, connection: Connection) -> None:
-        """Refuses a database that others write to."""
+        """Raises StoreError for a database that other meterds write to."""
 
     def first_number(self, session: Transactions) -> int:
         """Of the next WAL row; after this the session is open."""
@@ -48,7 +48,7 @@ class WriteRights(Protocol):
         """The transaction of that fence is committed."""
 
     def leave(self, opened: Opened) -> None:
-        """Nobody writes any more."""
+        """Releases the right to write."""
 
     def may_write(self, device: int) -> bool: ...
 
@@ -56,7 +56,7 @@ class WriteRights(Protocol):
         """The WAL rows of a commit; `digits` is what the encoder learned of each series."""
 
     def carried(self, number: int, body: bytes, digits: dict[int, int]) -> list[Row]:
-        """WAL rows with polls of others, which go; `body` is encoded already."""
+        """WAL rows for polls that outlive the rows they were in; `body` is an encoded record."""
 
     def keys(self, numbers: Sequence[int]) -> Sequence[int]:
         """The keys of the WAL rows of these numbers."""

@@ -14,7 +14,7 @@ _EASE = 4  # it is made again where so many times its size is free
 
 
 class Ballast:
-    """Never raises: where the disk has no room there is none."""
+    """A file that reserves room on the disk. Never raises: on a full disk there is none."""
 
     def __init__(self, path: Path, size: int) -> None:
         """`size` in bytes; 0 is none."""
@@ -22,7 +22,7 @@ class Ballast:
         self._size = size
 
     def keep(self) -> bool:
-        """Makes the file where it is not there; whether it is now."""
+        """Creates the file where it is missing; returns whether it exists."""
         if self._path.exists():
             return True
         try:

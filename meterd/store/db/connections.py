@@ -34,7 +34,7 @@ class StoreLock(Protocol):
     def inode(self) -> Inode | None: ...
 
     def check(self) -> None:
-        """Raises StoreError (busy) where it is not held any more, and another has it."""
+        """Raises StoreError (busy) where the lock is lost and another process has it."""
 
     def release(self) -> None: ...
 
@@ -56,7 +56,7 @@ class Database(Protocol):
         """Make what must be there before the first connection. Raises StoreError."""
 
     def made(self) -> bool:
-        """Whether a database is there at all; false spares readers an error."""
+        """Whether the database exists; False spares readers an error."""
 
     def lock(self, claim: Claim | None = None) -> StoreLock:
         """Keep every other meterd away; `claim` is a tool's.
@@ -84,7 +84,9 @@ class Database(Protocol):
 
 
 class Connections:
-    """Makes connections of one kind; `begin` is said first in each of their transactions."""
+    """Makes connections of one kind; `begin` is the first statement of each of their
+    transactions.
+    """
 
     def __init__(
         self,
@@ -155,7 +157,7 @@ class Opened:
             yield self.connection
 
     def checkpoint(self) -> None:
-        """What is in the log goes to the file itself, where there is one. Raises StoreError."""
+        """Writes the log to the database file, where there is a log. Raises StoreError."""
 
     def close(self) -> None:
         """Never raises: what a commit confirmed is safe, and the rest is not here."""

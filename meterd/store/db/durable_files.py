@@ -13,7 +13,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def as_store_errors(path: Path) -> Iterator[None]:
-    """Turns what the file system says into StoreError: full or unavailable."""
+    """Maps OSError to StoreError: full or unavailable."""
     try:
         yield
     except OSError as error:

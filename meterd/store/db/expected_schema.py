@@ -35,24 +35,24 @@ def schema_differences(path: Path, version: str) -> Iterator[str]:
     Raises sqlite3.Error where it cannot be read.
     """
     with closing(_opened(path)) as connection:
-        found = _shape(connection)
+        theirs = _shape(connection)
     ours = _ours(version)
-    yield from (f"it has the {kind} {name!r}" for name, kind in found.others.items())
-    for name in sorted(found.tables.keys() | ours.tables.keys()):
-        yield from _table(name, found, ours)
-    for name, sql in found.views.items():
+    yield from (f"it has the {kind} {name!r}" for name, kind in theirs.others.items())
+    for name in sorted(theirs.tables.keys() | ours.tables.keys()):
+        yield from _table(name, theirs, ours)
+    for name, sql in theirs.views.items():
         if ours.views.get(name) != sql:
             yield f"it has the view {name!r}, which is none of a store's"
 
 
-def _table(name: str, found: _Shape, ours: _Shape) -> Iterator[str]:
+def _table(name: str, theirs: _Shape, ours: _Shape) -> Iterator[str]:
     if name not in ours.tables:
         yield f"it has the table {name!r}, which is none of a store's"
-    elif name not in found.tables:
+    elif name not in theirs.tables:
         yield f"it lacks the table {name!r}"
-    elif found.tables[name] != ours.tables[name] or found.checks[name] != ours.checks[name]:
+    elif theirs.tables[name] != ours.tables[name] or theirs.checks[name] != ours.checks[name]:
         yield f"the columns of its table {name!r} are not a store's"
-    elif found.indexes[name] != ours.indexes[name]:
+    elif theirs.indexes[name] != ours.indexes[name]:
         yield f"the indexes of its table {name!r} are not a store's"
 
 
@@ -91,12 +91,14 @@ def _shape(connection: sqlite3.Connection) -> _Shape:
 
 def _columns(connection: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
     # name, type, not null, default, place in the key, hidden (2 and 3: generated)
-    asked = 'SELECT name, upper(type), "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)'
-    yield from connection.execute(asked, (table,))
+    statement = (
+        'SELECT name, upper(type), "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)'
+    )
+    yield from connection.execute(statement, (table,))
 
 
 def _indexes(connection: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    asked = 'SELECT name, "unique", origin, partial FROM pragma_index_list(?)'
-    for name, *rest in connection.execute(asked, (table,)).fetchall():
+    statement = 'SELECT name, "unique", origin, partial FROM pragma_index_list(?)'
+    for name, *rest in connection.execute(statement, (table,)).fetchall():
         columns = connection.execute("SELECT name FROM pragma_index_info(?)", (name,)).fetchall()
         yield (*rest, *(column for (column,) in columns))

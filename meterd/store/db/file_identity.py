@@ -21,49 +21,49 @@ _BESIDE = (WAL, SHM)
 
 
 class GoneError(StoreError):
-    """A file of the store is deleted, or another one has its name; what is open leads nowhere."""
+    """A file of the store was deleted or replaced: the open file is not the one of that name."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, code=StoreCode.UNAVAILABLE)
 
 
 def inode(path: Path) -> Inode | None:
-    """None where there is no such file, or it cannot be told."""
+    """Device and inode number; None where the file is missing or cannot be read."""
     try:
-        told = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return told.st_dev, told.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def of_open(file: int) -> Inode:
     """Of a descriptor. Raises OSError."""
-    told = os.fstat(file)
-    return told.st_dev, told.st_ino
+    stat = os.fstat(file)
+    return stat.st_dev, stat.st_ino
 
 
 def disk(path: Path) -> int | None:
     """The number of the file system that a file is on, or would be."""
     for place in (path, *path.parents):
-        found = inode(place)
-        if found is not None:
-            return found[0]
+        inode_ = inode(place)
+        if inode_ is not None:
+            return inode_[0]
     return None
 
 
-def changed(path: Path, known: Inode | None) -> str:
-    """What became of a file that was known; "" where it is the same."""
-    found = inode(path)
-    if found == known:
+def changed(path: Path, before: Inode | None) -> str:
+    """What became of a file, as text; "" where it is the same."""
+    now = inode(path)
+    if now == before:
         return ""
-    return f"{path} is deleted" if found is None else f"{path} is another file by now"
+    return f"{path} is deleted" if now is None else f"{path} is another file by now"
 
 
 class FileIdentities:
     """The files of one open SQLite database, as they were when it was opened."""
 
     def __init__(self, path: Path) -> None:
-        """Of a database that is there. Raises GoneError where it is not any more."""
+        """For an existing database. Raises GoneError where it is missing."""
         self.path = path
         self.is_open = True
         self.is_kept = False  # held on to when it is closed, too, until the next one is open
@@ -79,8 +79,8 @@ class FileIdentities:
 
     def _note(self, suffixes: Iterable[str]) -> None:
         for suffix in suffixes:
-            if (found := inode(self.beside_path(suffix))) is not None:
-                self.beside[suffix] = found
+            if (inode_ := inode(self.beside_path(suffix))) is not None:
+                self.beside[suffix] = inode_
 
     def beside_path(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -91,23 +91,25 @@ class FileIdentities:
         return inode(self.path) != self.database
 
     def lost(self) -> str:
-        """Which file is gone or another one; "" while all is well. It costs three stats."""
-        told = changed(self.path, self.database)
-        if told or not self.is_open:
-            return told
+        """Which file was deleted or replaced, as text; "" where none was. Costs three
+        stat calls.
+        """
+        flaw = changed(self.path, self.database)
+        if flaw or not self.is_open:
+            return flaw
         for suffix in _BESIDE:
-            known = self.beside.get(suffix)
-            if known is None:
+            before = self.beside.get(suffix)
+            if before is None:
                 # SQLite makes both with the first transaction, and keeps them while it is open.
                 self._note((suffix,))
-            elif told := changed(self.beside_path(suffix), known):
-                return told
+            elif flaw := changed(self.beside_path(suffix), before):
+                return flaw
         return ""
 
     def check(self) -> None:
         """Raises GoneError."""
-        if told := self.lost():
-            raise GoneError(told)
+        if flaw := self.lost():
+            raise GoneError(flaw)
 
     def strangers(self) -> list[Path]:
         """What has the name of the log or its index, and is another file."""
@@ -122,6 +124,6 @@ class FileIdentities:
         """The log and the index of this very database, under the names that they had."""
         return [
             path
-            for suffix, known in self.beside.items()
-            if inode(path := self.beside_path(suffix)) == known
+            for suffix, before in self.beside.items()
+            if inode(path := self.beside_path(suffix)) == before
         ]

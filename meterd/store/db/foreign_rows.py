@@ -104,8 +104,8 @@ class ForeignRow:
     what: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = ", ".join(map(str, self.key))
-        return f"{self.table.name} row {told}: {'; '.join(self.what)}"
+        key = ", ".join(map(str, self.key))
+        return f"{self.table.name} row {key}: {'; '.join(self.what)}"
 
 
 def _key(table: Table) -> tuple[str, ...]:
@@ -119,28 +119,28 @@ def _type(column: Any) -> str:
 def _conditions(table: Table) -> Iterator[tuple[str, str]]:
     """(SQL that is true of a row with the flaw, the flaw in words)."""
     for column in table.columns:
-        name, wanted = column.name, _type(column)
+        name, type_ = column.name, _type(column)
         null = f' AND "{name}" IS NOT NULL' if column.nullable else ""
-        yield f"typeof(\"{name}\") <> '{wanted}'{null}", f"its {name} is no {wanted}"
+        yield f"typeof(\"{name}\") <> '{type_}'{null}", f"its {name} is no {type_}"
     yield from _RULES.get(table.name, ())
 
 
 def find_rows(connection: Connection, tables: Iterable[Table] = TABLES) -> Iterator[ForeignRow]:
-    """What is wrong with the rows of a SQLite store, without a look into their bodies."""
+    """Finds flaws in the rows of a SQLite store, without decoding their bodies."""
     for table in tables:
         conditions, keys = list(_conditions(table)), _key(table)
         tests = [f"coalesce({sql}, 0)" for sql, _ in conditions]
-        asked = (
+        statement = (
             f'SELECT {", ".join((*keys, *tests))} FROM "{table.name}" '  # noqa: S608 (ours)
             f"WHERE {' OR '.join(sql for sql, _ in conditions)}"
         )
-        found: dict[tuple[int, ...], list[str]] = {}
-        for row in connection.exec_driver_sql(asked).all():
-            told = zip(row[len(keys) :], conditions, strict=True)
-            found[tuple(row[: len(keys)])] = [text for is_so, (_, text) in told if is_so]
+        flaws: dict[tuple[int, ...], list[str]] = {}
+        for row in connection.exec_driver_sql(statement).all():
+            checks = zip(row[len(keys) :], conditions, strict=True)
+            flaws[tuple(row[: len(keys)])] = [text for is_so, (_, text) in checks if is_so]
         for key, text in _garbled(connection, table) if table in SMALL else ():
-            found.setdefault(key, []).append(text)
-        for key, what in found.items():
+            flaws.setdefault(key, []).append(text)
+        for key, what in flaws.items():
             yield ForeignRow(table, key, tuple(what))
 
 
@@ -148,8 +148,8 @@ def _garbled(connection: Connection, table: Table) -> Iterator[tuple[tuple[int, 
     """Texts that are no UTF-8: SQLite gives them back, Python does not."""
     texts = [column.name for column in table.columns if _type(column) == "text"]
     casts = "".join(f', CAST("{name}" AS BLOB)' for name in texts)
-    asked = f'SELECT rowid{casts} FROM "{table.name}"'  # noqa: S608 (ours)
-    for key, *bodies in connection.exec_driver_sql(asked).all() if texts else ():
+    statement = f'SELECT rowid{casts} FROM "{table.name}"'  # noqa: S608 (ours)
+    for key, *bodies in connection.exec_driver_sql(statement).all() if texts else ():
         for name, body in zip(texts, bodies, strict=True):
             if body is not None and not _is_text(body):
                 yield (key,), f"its {name} is no UTF-8"
@@ -169,7 +169,7 @@ def quarantine_rows(
     names: Mapping[int, str],
     tables: Iterable[Table] = TABLES,
 ) -> int:
-    """Keeps each such row as a file, mends it or deletes it; how many there were.
+    """Keeps each flawed row as a file, then mends or deletes it; returns how many there were.
 
     In a transaction that writes; `names` of devices that are known. Raises StoreError.
     """
@@ -178,7 +178,7 @@ def quarantine_rows(
         # One after the other: what is mended in one may be all that was wrong with the next.
         for flaw in list(find_rows(connection, (table,))):
             path = folder / f"meterd.damaged-{table.name}-{'-'.join(map(str, flaw.key))}"
-            quarantine_file(path, _told(connection, flaw))
+            quarantine_file(path, _quarantine_body(connection, flaw))
             done = _MEND.get(table.name, _delete)(connection, flaw, names)
             _log.error("%s; %s, and what it was is kept as %s", flaw, done, path)
             count += 1
@@ -189,29 +189,29 @@ def _where(flaw: ForeignRow) -> str:
     return " AND ".join(f"{name} = ?" for name in _key(flaw.table))
 
 
-def _told(connection: Connection, flaw: ForeignRow) -> bytes:
+def _quarantine_body(connection: Connection, flaw: ForeignRow) -> bytes:
     """A row for people, whatever its values are."""
     row = {}
     for column in flaw.table.columns:
-        asked = (
+        statement = (
             f'SELECT typeof("{column.name}"), CAST("{column.name}" AS BLOB) '  # noqa: S608 (ours)
             f'FROM "{flaw.table.name}" WHERE {_where(flaw)}'
         )
-        kind, body = connection.exec_driver_sql(asked, flaw.key).one()
+        kind, body = connection.exec_driver_sql(statement, flaw.key).one()
         text = (body or b"").hex() if kind == "blob" else (body or b"").decode(errors="replace")
         row[column.name] = {kind: text}
-    told = {"table": flaw.table.name, "what": flaw.what, "row": row}
-    return json.dumps(told, indent=1).encode()
+    document = {"table": flaw.table.name, "what": flaw.what, "row": row}
+    return json.dumps(document, indent=1).encode()
 
 
 def _delete(connection: Connection, flaw: ForeignRow, _: _Names) -> str:
-    asked = f'DELETE FROM "{flaw.table.name}" WHERE {_where(flaw)}'  # noqa: S608 (ours)
-    connection.exec_driver_sql(asked, flaw.key)
+    statement = f'DELETE FROM "{flaw.table.name}" WHERE {_where(flaw)}'  # noqa: S608 (ours)
+    connection.exec_driver_sql(statement, flaw.key)
     return "it is deleted"
 
 
 def _series(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
-    """Kind and first time can be told without it, a device's name cannot."""
+    """Kind and first time can be derived, a device's name cannot."""
     what = set(flaw.what)
     if not what <= {*_KINDLESS, *_FIRSTLESS, _NO_DEVICE}:
         return _delete(connection, flaw, names)
@@ -220,8 +220,8 @@ def _series(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
         connection.exec_driver_sql("UPDATE series SET first = NULL WHERE rowid = ?", flaw.key)
         done.append("its first is looked up")
     if what & _KINDLESS:
-        asked = "SELECT quantity, unit FROM series WHERE rowid = ?"
-        described = describe(*connection.exec_driver_sql(asked, flaw.key).one())
+        statement = "SELECT quantity, unit FROM series WHERE rowid = ?"
+        described = describe(*connection.exec_driver_sql(statement, flaw.key).one())
         kind = described.kind if described else Kind.GAUGE
         mended = "UPDATE series SET kind = ? WHERE rowid = ?"
         connection.exec_driver_sql(mended, (str(kind), *flaw.key))
@@ -232,22 +232,22 @@ def _series(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
 
 
 def _found_device(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
-    """The device of a series: under its name, where that is known, or another one."""
-    asked = "SELECT device_id FROM series WHERE rowid = ?"
-    (number,) = connection.exec_driver_sql(asked, flaw.key).one()
+    """Gives a series' device back its name, where that is known, or a made-up one."""
+    statement = "SELECT device_id FROM series WHERE rowid = ?"
+    (number,) = connection.exec_driver_sql(statement, flaw.key).one()
     there = "SELECT name FROM device WHERE id = ?"
     if (row := connection.exec_driver_sql(there, (number,)).first()) is not None:
         return f"it is of {row[0]}"  # since another series of the same
     name = names.get(number, f"lost-{number}")
-    taken = "SELECT 1 FROM device WHERE name = ?"
-    while connection.exec_driver_sql(taken, (name,)).first() is not None:
+    is_used = "SELECT 1 FROM device WHERE name = ?"
+    while connection.exec_driver_sql(is_used, (name,)).first() is not None:
         name += "-lost"
     connection.exec_driver_sql("INSERT INTO device (id, name) VALUES (?, ?)", (number, name))
     return f"the history of that device is kept under the name {name}"
 
 
 def _block(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
-    """Its body says all that its row does."""
+    """Restores the row from its body, which has the same fields."""
     (body,) = connection.exec_driver_sql("SELECT body FROM block WHERE rowid = ?", flaw.key).one()
     try:
         chunk = blocks.decode(body if isinstance(body, bytes) else b"")
@@ -262,21 +262,27 @@ def _block(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
 
 
 def _rollup(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
-    return _anew(connection, flaw, names, *series_day(flaw.key[0]))
+    return _mark_dirty(connection, flaw, names, *series_day(flaw.key[0]))
 
 
 def _hour(connection: Connection, flaw: ForeignRow, names: _Names) -> str:
-    return _anew(connection, flaw, names, flaw.key[0] & 0xFFFF_FFFF, (flaw.key[0] >> 32) // 24)
+    return _mark_dirty(
+        connection, flaw, names, flaw.key[0] & 0xFFFF_FFFF, (flaw.key[0] >> 32) // 24
+    )
 
 
-def _anew(connection: Connection, flaw: ForeignRow, names: _Names, one: int, day: int) -> str:
-    """Made of blocks, so it is made of them again."""
+def _mark_dirty(
+    connection: Connection, flaw: ForeignRow, names: _Names, number: int, day: int
+) -> str:
+    """Deletes a derived row and marks its day, so that it is made of the blocks again."""
     _delete(connection, flaw, names)
-    found = connection.exec_driver_sql("SELECT device_id FROM series WHERE id = ?", (one,)).first()
-    if found is None:
+    owner = connection.exec_driver_sql(
+        "SELECT device_id FROM series WHERE id = ?", (number,)
+    ).first()
+    if owner is None:
         return "it is deleted"
     stained = "INSERT OR IGNORE INTO dirty (id) VALUES (?)"
-    connection.exec_driver_sql(stained, (dirty_id(found[0], day),))
+    connection.exec_driver_sql(stained, (dirty_id(owner[0], day),))
     return "it is made of its blocks again"
 
 
@@ -289,5 +295,5 @@ _MEND: dict[str, Callable[[Connection, ForeignRow, _Names], str]] = {
 
 
 def quarantined_files(folder: Path) -> list[Path]:
-    """What was put aside in a store's folder, until somebody has looked and deletes it."""
+    """Files set aside in a store's folder, for a person to look at and delete."""
     return sorted(folder.glob("meterd.damaged-*"))

@@ -1,9 +1,9 @@
 """A single-writer lock on a Galera cluster, where GET_LOCK holds on one node only.
 
 Nodes of such a cluster know nothing of each other's locks. So there is a row that says who has
-the seat and until when, by the database's clock. Its holder says so again every few seconds, from
+the lock and until when, by the database's clock. Its holder says so again every few seconds, from
 a thread of its own. Each transaction that writes also counts in that row: where another meterd
-took the seat meanwhile, one of both loses its certification, and nothing is written twice.
+took the lock meanwhile, one of both loses its certification, and nothing is written twice.
 """
 
 import logging
@@ -44,7 +44,7 @@ _PAUSE = 0.2  # seconds
 _NOW: ColumnElement[int] = literal_column("CAST(unix_timestamp(sysdate(3)) * 1000 AS SIGNED)")
 _UNTIL = _NOW + round(_LENGTH * 1000)
 # Not one of the schema's: the first of all meterds makes it before there is any.
-_seat = Table(
+_lock_row = Table(
     TABLE,
     MetaData(),
     Column("id", Integer, primary_key=True, autoincrement=False),
@@ -71,38 +71,38 @@ class GaleraLock:
         end, seen = time.monotonic() + _LENGTH + 2, None
         with opened.begin() as connection:
             if not inspect(connection).has_table(TABLE):
-                connection.execute(CreateTable(_seat, if_not_exists=True))
-                connection.execute(insert(_seat).prefix_with("IGNORE"), _FIRST)
-        while not self._taken(opened):
+                connection.execute(CreateTable(_lock_row, if_not_exists=True))
+                connection.execute(insert(_lock_row).prefix_with("IGNORE"), _FIRST)
+        while not self._try_take(opened):
             with opened.begin() as connection:
-                until = connection.scalar(select(_seat.c.until))
+                until = connection.scalar(select(_lock_row.c.until))
             if (seen is not None and until != seen) or time.monotonic() > end:
-                told = "another meterd writes to this database; stop it, use another store.url, or "
-                raise StoreError(f"{told}add `cluster:` to both", code=StoreCode.ALREADY_RUNNING)
+                text = "another meterd writes to this database; stop it, use another store.url, or "
+                raise StoreError(f"{text}add `cluster:` to both", code=StoreCode.ALREADY_RUNNING)
             seen = until
             time.sleep(_PAUSE)
         return GaleraLockHolder(opened, self)
 
-    def _taken(self, opened: Opened) -> bool:
-        free = or_(_seat.c.holder == self._holder, _seat.c.until < _NOW)
+    def _try_take(self, opened: Opened) -> bool:
+        free = or_(_lock_row.c.holder == self._holder, _lock_row.c.until < _NOW)
         with opened.begin() as connection:
             return self._change(connection, free, holder=self._holder, until=_UNTIL)
 
     def hold(self, connection: Connection) -> None:
-        """In a transaction that writes. Raises StoreError where another meterd has the seat."""
-        if not self._change(connection, _seat.c.holder == self._holder):
+        """In a transaction that writes. Raises StoreError where another meterd has the lock."""
+        if not self._change(connection, _lock_row.c.holder == self._holder):
             text = "another meterd writes to this database by now; stop one of both"
             raise StoreError(text, code=StoreCode.ALREADY_RUNNING)
 
     def _change(self, connection: Connection, where: ColumnElement[bool], **values: Any) -> bool:
         # It counts in any case: a row that stays what it was is no change, and meets nobody.
-        changed = update(_seat).where(where).values(writes=_seat.c.writes + 1, **values)
+        changed = update(_lock_row).where(where).values(writes=_lock_row.c.writes + 1, **values)
         return connection.execute(changed).rowcount == 1
 
     def beat(self, ended: threading.Event) -> None:
-        """The thread: says that we are here, until `ended` or until another has the seat."""
+        """The thread: renews the lock until `ended` is set or another meterd has it."""
         opened: Opened | None = None
-        mine = _seat.c.holder == self._holder
+        mine = _lock_row.c.holder == self._holder
         while not ended.wait(_BEAT):
             try:
                 opened = opened or self._connect()
@@ -110,7 +110,7 @@ class GaleraLock:
                     if not self._change(connection, mine, until=_UNTIL):
                         break
             except StoreError as error:
-                _log.info("the seat is not renewed: %s", error)
+                _log.info("the lock is not renewed: %s", error)
                 if opened is not None:
                     opened.close()
                 opened = None
@@ -118,20 +118,20 @@ class GaleraLock:
             opened.close()
 
     def leave(self, connection: Connection) -> None:
-        self._change(connection, _seat.c.holder == self._holder, holder="", until=0)
+        self._change(connection, _lock_row.c.holder == self._holder, holder="", until=0)
 
 
 class GaleraLockHolder(Opened):
-    """A connection that writes as long as its meterd has the seat."""
+    """A connection that writes as long as its meterd has the lock."""
 
-    def __init__(self, opened: Opened, seat: GaleraLock) -> None:
+    def __init__(self, opened: Opened, lock: GaleraLock) -> None:
         super().__init__(opened.connection, opened._made, opened._mapped)
-        self._seat = seat
+        self._lock = lock
         self._wrote = False
         self._ended = threading.Event()
         event.listen(self.connection, "before_cursor_execute", self._note)
         threading.Thread(
-            target=seat.beat, args=(self._ended,), name="meterd-seat", daemon=True
+            target=lock.beat, args=(self._ended,), name="meterd-galera", daemon=True
         ).start()
 
     def _note(self, _: Connection, __: Any, statement: str, *___: Any) -> None:
@@ -143,11 +143,11 @@ class GaleraLockHolder(Opened):
             self._wrote = False
             yield connection
             if self._wrote:
-                self._seat.hold(connection)
+                self._lock.hold(connection)
 
     def close(self) -> None:
         if not self._ended.is_set():
             self._ended.set()
             with suppress(StoreError), super().begin() as connection:
-                self._seat.leave(connection)
+                self._lock.leave(connection)
         super().close()

@@ -46,7 +46,8 @@ def claimed(command: str, size: int) -> Claim:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has the lock; `most` is in seconds, None for a daemon and for a stranger.
+    """The process that holds the lock; `most`: seconds it may take, None for a daemon and for other
+    programs.
 
     `since` is Unix seconds, 0 where it is not known; so is `pid`.
     """
@@ -98,7 +99,7 @@ class LockFile:
         self._file = _opened(path)
         try:
             self._take(database, sleep)
-            self._say(path, claim)
+            self._write_holder(path, claim)
         except BaseException:
             os.close(self._file)
             raise
@@ -111,7 +112,7 @@ class LockFile:
                 holder = _holder(self._file)
                 # Only who says nothing of itself may be one that is gone in a moment.
                 if holder.since or turn == _TRIES - 1:
-                    raise _taken(database, holder) from error
+                    raise _already_running(database, holder) from error
                 sleep(_PAUSE)
             except OSError as error:
                 text = f"{lock_path(database)}: {error.strerror}"
@@ -119,14 +120,14 @@ class LockFile:
             else:
                 return
 
-    def _say(self, path: Path, claim: Claim | None) -> None:
-        told = {
+    def _write_holder(self, path: Path, claim: Claim | None) -> None:
+        holder = {
             "kind": "daemon" if claim is None else "tool",
             "command": ("meterd run" if claim is None else claim.command)[:_COMMAND_LIMIT],
             "since": round(time.time(), 3),
             "most_s": None if claim is None else claim.most,
         }
-        text = f"{os.getpid()}\n{json.dumps(told)}\n"
+        text = f"{os.getpid()}\n{json.dumps(holder)}\n"
         try:
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, text.encode(), 0)
@@ -145,13 +146,13 @@ class LockFile:
 
         Raises StoreError: busy, already_running where another has it by now.
         """
-        told = file_identity.changed(self._path, self.inode)
-        if not told:
+        flaw = file_identity.changed(self._path, self.inode)
+        if not flaw:
             return
         again = LockFile(self._database, self._claim, lambda _: None)
         os.close(self._file)
         self._file = again._file
-        _log.error("%s: it is locked again. It says that meterd runs: leave it there", told)
+        _log.error("%s: it is locked again. It says that meterd runs: leave it there", flaw)
 
     def release(self) -> None:
         # Who comes next must not take what is written there for the one that holds it.
@@ -188,7 +189,7 @@ def _opened(path: Path) -> int:
 
 
 def holder_of(database: Path) -> Holder | None:
-    """Who has the lock of a database now; None where nobody has, or it cannot be told.
+    """Who holds the lock of a database; None where nobody does, or it cannot be found out.
 
     It makes no file, which might then belong to the wrong user.
     """
@@ -212,7 +213,7 @@ def holder_of(database: Path) -> Holder | None:
         os.close(file)
 
 
-def _taken(database: Path, holder: Holder) -> StoreError:
+def _already_running(database: Path, holder: Holder) -> StoreError:
     if holder.is_daemon:
         text = f"another meterd (pid {holder.pid}) keeps {database}"
         text += "; stop it, or use another store.url"
@@ -222,50 +223,52 @@ def _taken(database: Path, holder: Holder) -> StoreError:
 
 
 def _holder(file: int) -> Holder:
-    """Of a lock that is held: what its file says, if that is of who the kernel says has it."""
-    said = _said(file)
+    """Who holds a locked file: what it says, if the kernel names the same process."""
+    noted = _written_holder(file)
     pids = _pids(file)
-    if said is not None and (not pids or said.pid in pids):
-        return said
+    if noted is not None and (not pids or noted.pid in pids):
+        return noted
     return _stranger(pids[0]) if pids else Holder(0, "another program")
 
 
-def _said(file: int) -> Holder | None:
+def _written_holder(file: int) -> Holder | None:
     try:
         first, _, rest = os.pread(file, _SIZE_LIMIT, 0).decode().partition("\n")
         pid = int(first)
         if not rest.strip():
             # A meterd that said no more than its pid was a daemon, or so short a tool.
             return Holder(pid, "meterd run", time.time(), is_daemon=True)
-        told = json.loads(rest)
-        most = told["most_s"]
+        fields = json.loads(rest)
+        most = fields["most_s"]
         return Holder(
             pid,
-            "".join(c if c.isprintable() else "?" for c in str(told["command"])),
-            float(told["since"]),
+            "".join(c if c.isprintable() else "?" for c in str(fields["command"])),
+            float(fields["since"]),
             None if most is None else float(most),
-            told["kind"] == "daemon",
+            fields["kind"] == "daemon",
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def _pids(file: int) -> list[int]:
-    """Whose locks the kernel names; none where it does not tell, as in a sandbox or container."""
+    """The processes that hold the lock, by the kernel; empty where it does not tell, as in a
+    sandbox.
+    """
     if not sys.platform.startswith("linux"):
         return []
-    wanted = str(os.fstat(file).st_ino)
+    inode = str(os.fstat(file).st_ino)
     try:
         lines = _LOCKS.read_text("ascii", "replace").splitlines()
     except OSError:
         return []
     # `1: FLOCK  ADVISORY  WRITE 4711 fd:01:393 0 EOF`; devices of some file systems differ
     # from what stat says, so the inode decides. Waiters' lines have an arrow.
-    found = [line.split() for line in lines if "->" not in line]
+    lines_ = [line.split() for line in lines if "->" not in line]
     return [
         int(parts[4])
-        for parts in found
-        if len(parts) > 5 and parts[1] == "FLOCK" and parts[5].rpartition(":")[2] == wanted
+        for parts in lines_
+        if len(parts) > 5 and parts[1] == "FLOCK" and parts[5].rpartition(":")[2] == inode
         if parts[4].isdecimal() and int(parts[4]) > 0
     ]
 

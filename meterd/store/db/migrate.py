@@ -46,29 +46,29 @@ def version(connection: Connection) -> str | None:
     if _VERSIONS not in tables:
         alien = f"the database is another program's (it has {tables[0]}); use another store.url"
         raise StoreError(alien, code=StoreCode.UNAVAILABLE)
-    found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
-    if "device" in tables and (found is None or not _VERSION.fullmatch(str(found))):
-        what = f"its alembic_version says {found!r}, which is no schema's name"
+    stored = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608 (ours)
+    if "device" in tables and (stored is None or not _VERSION.fullmatch(str(stored))):
+        what = f"its alembic_version says {stored!r}, which is no schema's name"
         raise StoreError(f"the store is damaged: {what}; start meterd once", code=StoreCode.CORRUPT)
-    if found is not None and found not in versions():
+    if stored is not None and stored not in versions():
         newer = (
-            f"the store has schema {found}, this meterd {meterd.__version__} knows "
+            f"the store has schema {stored}, this meterd {meterd.__version__} knows "
             f"{versions()[-1]} at most; install a newer meterd, or restore a backup"
         )
         raise StoreError(newer, code=StoreCode.NEWER_SCHEMA)
-    return None if found is None else str(found)
+    return None if stored is None else str(stored)
 
 
 def is_current(connection: Connection) -> bool:
     """Whether there is a schema to read. Raises StoreError: newer_schema, older_schema."""
-    found = version(connection)
-    if found is not None and found != versions()[-1]:
+    stored = version(connection)
+    if stored is not None and stored != versions()[-1]:
         older = (
-            f"the store has schema {found}, this meterd {meterd.__version__} reads "
+            f"the store has schema {stored}, this meterd {meterd.__version__} reads "
             f"{versions()[-1]}; `meterd db migrate` brings it up to date"
         )
         raise StoreError(older, code=StoreCode.OLDER_SCHEMA)
-    return found is not None
+    return stored is not None
 
 
 def upgrade(database: Database) -> None:
@@ -79,12 +79,12 @@ def upgrade(database: Database) -> None:
     """
     database.prepare()
     if database.made():
-        found = _found(database)
-        if found == versions()[-1]:
+        stored = _stored_version(database)
+        if stored == versions()[-1]:
             return
         # A server's databases are copied by whoever keeps the server.
-        if found is not None and database.path is not None:
-            premigration_backup.copy_database(database.path, found)
+        if stored is not None and database.path is not None:
+            premigration_backup.copy_database(database.path, stored)
     opened = database.writing()
     try:
         with opened.begin() as connection:
@@ -95,8 +95,10 @@ def upgrade(database: Database) -> None:
         opened.close()
 
 
-def _found(database: Database) -> str | None:
-    """The schema; where a file says nonsense of it, what its tables are; None: to be made."""
+def _stored_version(database: Database) -> str | None:
+    """The schema's version; where the file has a wrong one, that of its tables; None where it is
+    empty.
+    """
     try:
         with database.reading() as connection:
             return version(connection)
@@ -111,7 +113,12 @@ def _found(database: Database) -> str | None:
 
         path = database.path
         fit = next(
-            (one for one in reversed(versions()) if not list(schema_differences(path, one))), None
+            (
+                candidate
+                for candidate in reversed(versions())
+                if not list(schema_differences(path, candidate))
+            ),
+            None,
         )
         if fit is None:
             raise
@@ -120,8 +127,8 @@ def _found(database: Database) -> str | None:
     try:
         with opened.begin() as connection:
             connection.execute(text(f"DELETE FROM {_VERSIONS}"))  # noqa: S608 (ours)
-            told = f"INSERT INTO {_VERSIONS} (version_num) VALUES (:found)"  # noqa: S608 (ours)
-            connection.execute(text(told), {"found": fit})
+            statement = f"INSERT INTO {_VERSIONS} (version_num) VALUES (:found)"  # noqa: S608 (ours)
+            connection.execute(text(statement), {"found": fit})
     finally:
         opened.close()
     return fit

@@ -14,7 +14,7 @@ _FOLDER_MODE = 0o750
 
 
 def make(path: Path, flags: int = os.O_RDWR) -> int:
-    """A descriptor of a file, which is made where it is not there. Raises OSError, StoreError.
+    """Opens a file, created where it is missing. Raises OSError, StoreError.
 
     root gives a new file to the owner of the database that it stands beside, else of its folder.
     """
@@ -41,7 +41,7 @@ def make(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def touch(path: Path) -> None:
-    """The file is there, with mode and owner, before another program opens it."""
+    """Creates the file with mode and owner, before another program opens it."""
     os.close(make(path))
 
 
@@ -73,7 +73,9 @@ def _give(file: int, path: Path) -> None:
 
 
 def _owner(path: Path) -> Path:
-    """`meterd.db.spool-000001` belongs to `meterd.db`; what stands beside none, to its folder."""
+    """The owner that a file should have: that of `meterd.db` for `meterd.db.spool-000001`, else
+    that of its folder.
+    """
     name = path.name
     while "." in name:
         name = name.rpartition(".")[0]
@@ -91,7 +93,7 @@ def user(number: int) -> str:
 
 
 def blame(path: Path) -> str:
-    """What to do about a file that may not be written, "" where it is not its owner's doing."""
+    """What to do about a file that cannot be written; "" where its owner is not the reason."""
     try:
         owner = path.stat().st_uid
     except OSError:

@@ -15,7 +15,7 @@ CHUNK = 20_000  # rows that go in one transaction: some MB of journal, far below
 
 
 def keep(connection: Connection, chunks: Iterable[Chunk]) -> None:
-    """Every sample of the chunks; one that is there already is replaced."""
+    """Writes every sample of the chunks, replacing rows of the same time."""
     rows = [row for chunk in chunks for column in chunk.columns for row in _rows(chunk, column)]
     replace_rows(connection, sample, rows)
 

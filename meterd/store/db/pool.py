@@ -10,7 +10,7 @@ Place = Inode | None
 
 
 class IdleConnections:
-    """To be used from any thread; what waits here has no transaction, so it holds up nobody."""
+    """Thread-safe. Idle connections have no transaction, so they block nobody."""
 
     def __init__(self, most: int) -> None:
         self._guard = threading.Lock()
@@ -20,13 +20,13 @@ class IdleConnections:
     def take(self, place: Place) -> Opened | None:
         """One that was opened at this place, if any waits."""
         with self._guard:
-            found, self._waiting = self._waiting, []
-            fit = [one for at, one in found if at == place and place is not None]
+            waiting, self._waiting = self._waiting, []
+            fit = [idle for at, idle in waiting if at == place and place is not None]
             chosen = fit.pop() if fit else None
-            self._waiting = [(place, one) for one in fit]
-        for at, one in found:
+            self._waiting = [(place, idle) for idle in fit]
+        for at, idle in waiting:
             if at != place or place is None:
-                one.close()
+                idle.close()
         return chosen
 
     def give(self, place: Place, opened: Opened) -> None:
@@ -46,6 +46,6 @@ class IdleConnections:
     def clear(self) -> None:
         """What waits is closed."""
         with self._guard:
-            found, self._waiting = self._waiting, []
-        for _, one in found:
-            one.close()
+            waiting, self._waiting = self._waiting, []
+        for _, idle in waiting:
+            idle.close()

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite itself said that the file is damaged, or no database at all.
+    """Whether SQLite reports the file as damaged or as no database.
 
     Anything else may pass: a full disk, a lock, a disk that went away. One block whose
     checksum is wrong is that block's damage alone.
@@ -63,7 +63,7 @@ def _free_name(path: Path, now_ms: int, why: str = "corrupt", end: str = "") -> 
 
 
 def unused_name(path: Path, why: str, end: str = "") -> Path:
-    """A free name for what is moved out of the way of a database; `end` as of `-wal`."""
+    """A free name for a file that is moved out of the way; `end`: a suffix such as `-wal`."""
     return _free_name(path, time.time_ns() // 1_000_000, why, end)
 
 

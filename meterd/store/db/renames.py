@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class RenameError(MeterdError):
-    """The devices are not such that this can be done; a person has to name others."""
+    """The devices cannot be renamed or merged; a person has to choose others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def listed(connection: Connection) -> list[Rename]:
     return _parsed(body)
 
 
-def told(memos: Mapping[str, str]) -> str:
-    """What tells whether there are others than before."""
+def state(memos: Mapping[str, str]) -> str:
+    """The memo of renames as it is; another text where there are others than before."""
     return memos.get(_NAME, "")
 
 
@@ -62,17 +62,17 @@ def former(connection: Connection) -> dict[str, str]:
 
 def _former(renames: Sequence[Rename], names: Mapping[int, str]) -> dict[str, str]:
     now = set(names.values())
-    found: dict[str, str] = {}
-    for one in renames:
+    new_names: dict[str, str] = {}
+    for rename in renames:
         # In the order in which they were given up.
-        found.pop(one.old, None)
-        if one.device in names:
-            found[one.old] = names[one.device]
-    return {old: new for old, new in found.items() if old not in now}
+        new_names.pop(rename.old, None)
+        if rename.device in names:
+            new_names[rename.old] = names[rename.device]
+    return {old: new for old, new in new_names.items() if old not in now}
 
 
 def of(url: str | Sequence[str]) -> dict[str, str]:
-    """The same of a store that somebody else may be writing; nothing where there is none yet.
+    """As `former`, for a store that another process may be writing; empty where there is none yet.
 
     Raises StoreError.
     """
@@ -84,38 +84,38 @@ def of(url: str | Sequence[str]) -> dict[str, str]:
         return former(connection) if migrate.version(connection) is not None else {}
 
 
-def write(connection: Connection, one: Rename) -> None:
+def write(connection: Connection, rename: Rename) -> None:
     """All that the store calls by a device's name. Raises StoreError (conflict)."""
-    mine = (device.c.id == one.device) & (device.c.name == one.old)
-    if connection.execute(update(device).where(mine).values(name=one.new)).rowcount != 1:
-        raise StoreError(f"{one.old} was renamed meanwhile", code=StoreCode.CONFLICT)
-    theirs = correction.c.device == one.old
-    connection.execute(update(correction).where(theirs).values(device=one.new))
+    mine = (device.c.id == rename.device) & (device.c.name == rename.old)
+    if connection.execute(update(device).where(mine).values(name=rename.new)).rowcount != 1:
+        raise StoreError(f"{rename.old} was renamed meanwhile", code=StoreCode.CONFLICT)
+    theirs = correction.c.device == rename.old
+    connection.execute(update(correction).where(theirs).values(device=rename.new))
     for row in connection.execute(select(memo)).all():
         if row.name == _ALERTS:
-            _put(connection, row.name, _of_alerts(row.body, one))
-        elif row.name.endswith(f" {one.old}"):
+            _put(connection, row.name, _of_alerts(row.body, rename))
+        elif row.name.endswith(f" {rename.old}"):
             # What a room remembers of a device stands under `what device`.
             connection.execute(delete(memo).where(memo.c.name == row.name))
-            _put(connection, f"{row.name.removesuffix(one.old)}{one.new}", row.body)
-    renames = [*listed(connection), one][-_MOST:]
+            _put(connection, f"{row.name.removesuffix(rename.old)}{rename.new}", row.body)
+    renames = [*listed(connection), rename][-_MOST:]
     _put(connection, _NAME, json.dumps([asdict(each) for each in renames]))
 
 
-def absorb(connection: Connection, gone: int, one: Rename) -> None:
+def absorb(connection: Connection, gone: int, rename: Rename) -> None:
     """A device became a part of another: its names, and alerts, are that one's."""
     alerts = connection.scalar(select(memo.c.body).where(memo.c.name == _ALERTS))
     if alerts is not None:
-        _put(connection, _ALERTS, _of_alerts(alerts, one))
+        _put(connection, _ALERTS, _of_alerts(alerts, rename))
     before = (
-        replace(each, device=one.device) if each.device == gone else each
+        replace(each, device=rename.device) if each.device == gone else each
         for each in listed(connection)
     )
-    _put(connection, _NAME, json.dumps([asdict(each) for each in (*before, one)][-_MOST:]))
+    _put(connection, _NAME, json.dumps([asdict(each) for each in (*before, rename)][-_MOST:]))
 
 
 def memos_renamed(memos: Mapping[str, str], old: str, new: str) -> dict[str, str]:
-    """What was remembered of a device, under its new name."""
+    """The memos of a device, under its new name."""
     return {
         f"{name.removesuffix(old)}{new}" if name.endswith(f" {old}") else name: body
         for name, body in memos.items()
@@ -126,14 +126,14 @@ def _put(connection: Connection, name: str, body: str) -> None:
     replace_rows(connection, memo, [{"name": name, "body": body}])
 
 
-def _of_alerts(body: str, one: Rename) -> str:
+def _of_alerts(body: str, rename: Rename) -> str:
     """Alerts and silences that are about the device."""
     try:
         state = json.loads(body)
         for part in ("alerts", "silences"):
             for each in state.get(part, ()):
-                if each["device"] == one.old:
-                    each["device"] = one.new
+                if each["device"] == rename.old:
+                    each["device"] = rename.new
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("the alerts that were noted are no state of them: %s", error)
         return body

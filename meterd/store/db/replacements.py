@@ -39,28 +39,31 @@ def of(store: Transactions, device: str) -> list[Replacement]:
 
 def times(store: Transactions, device: str) -> list[int]:
     """From when on another meter was read, each time (Unix ms), oldest first."""
-    return [one.at for one in of(store, device)]
+    return [replacement.at for replacement in of(store, device)]
 
 
-def add(store: Transactions, device: str, one: Replacement) -> None:
-    """One more. What a person says takes the place of what meterd noticed near to it."""
+def add(store: Transactions, device: str, replacement: Replacement) -> None:
+    """Adds a replacement. One noticed by meterd gives way to one that a person entered near it."""
 
-    def stays(known: Replacement) -> bool:
-        is_near = abs(known.at - one.at) < _NEAR and NOTICED in (known.who, one.who)
-        return known.at != one.at and not is_near
+    def stays(former: Replacement) -> bool:
+        is_near = abs(former.at - replacement.at) < _NEAR and NOTICED in (
+            former.who,
+            replacement.who,
+        )
+        return former.at != replacement.at and not is_near
 
     with store.transaction() as connection:
         before = read(connection, device)
-        if one.who == NOTICED and not all(map(stays, before)):
+        if replacement.who == NOTICED and not all(map(stays, before)):
             return
-        write(connection, device, [*filter(stays, before), one])
+        write(connection, device, [*filter(stays, before), replacement])
 
 
 def remove(store: Transactions, device: str, at: int) -> bool:
-    """It was none; whether there was one at that time."""
+    """Removes the replacement at that time; returns whether there was one."""
     with store.transaction() as connection:
         before = read(connection, device)
-        left = [one for one in before if one.at != at]
+        left = [replacement for replacement in before if replacement.at != at]
         write(connection, device, left)
     return len(left) < len(before)
 
@@ -75,9 +78,9 @@ def read(connection: Connection, device: str) -> list[Replacement]:
         return []
 
 
-def write(connection: Connection, device: str, some: Iterable[Replacement]) -> None:
-    """In the place of those that were known."""
-    rows = [asdict(one) for one in sorted(some, key=lambda one: one.at)]
+def write(connection: Connection, device: str, replacements: Iterable[Replacement]) -> None:
+    """Replaces the list of a device."""
+    rows = [asdict(each) for each in sorted(replacements, key=lambda each: each.at)]
     if rows:
         replace_rows(connection, memo, [{"name": _name(device), "body": json.dumps(rows)}])
     else:

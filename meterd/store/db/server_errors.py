@@ -70,14 +70,14 @@ _WAITING = (
 )
 
 
-def told(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The words of an error in one line."""
     return " ".join(str(error.args[-1] if error.args else error).split())
 
 
 def meaning(error: BaseException) -> tuple[StoreCode, str]:
     """(code, advice); the code is UNREACHABLE where waiting may help."""
-    code, words = _code(error), told(error)
+    code, words = _code(error), one_line(error)
     if code in _FULL:
         return StoreCode.FULL, "make room on the server's disk"
     if code in _CONFLICTS:
@@ -89,7 +89,7 @@ def meaning(error: BaseException) -> tuple[StoreCode, str]:
 
 
 def _code(error: BaseException) -> object:
-    """PostgreSQL's five letters, MariaDB's number, None where there is neither."""
+    """PostgreSQL's SQLSTATE, MariaDB's error number, None where there is neither."""
     if error.args and isinstance(error.args[0], int):
         return error.args[0]
     return getattr(error, "sqlstate", None)

@@ -18,7 +18,7 @@ from meterd.store.db.connections import Connections, Opened
 from meterd.store.db.extras import need_driver
 from meterd.store.db.galera_lock import GaleraLock
 from meterd.store.db.lockfile import Claim
-from meterd.store.db.server_errors import meaning, told
+from meterd.store.db.server_errors import meaning, one_line
 from meterd.store.db.statement_timeout import StatementTimeout
 
 _CONNECT = 5  # seconds for one node
@@ -80,7 +80,7 @@ class ServerDatabase:
             )
 
         self._writing = of(True)
-        self._seat = GaleraLock(self._writing.open)
+        self._galera_lock = GaleraLock(self._writing.open)
         self._reading = of(False)
 
     def prepare(self) -> None:
@@ -98,7 +98,7 @@ class ServerDatabase:
         if self.kind != "mariadb" or self._shared:
             return opened
         try:
-            return self._seat.take(opened) if _is_many(opened) else opened
+            return self._galera_lock.take(opened) if _is_many(opened) else opened
         except BaseException:
             opened.close()
             raise
@@ -158,7 +158,7 @@ class ServerDatabase:
 
     def _error(self, error: BaseException) -> StoreError:
         code, advice = meaning(error)
-        text = f"{self.label}: {told(error)}" + (f"; {advice}" if advice else "")
+        text = f"{self.label}: {one_line(error)}" + (f"; {advice}" if advice else "")
         return StoreError(text, code=code)
 
 
@@ -166,7 +166,7 @@ class _NoLock:
     inode = None
 
     def check(self) -> None:
-        """The connection tells."""
+        """Does nothing: the lock is the connection's, whose failure shows."""
 
     def release(self) -> None:
         """Nothing is held beside the connection."""
@@ -185,8 +185,10 @@ def _parsed(url: str) -> URL:
         raise StoreError(f"{text} with USER:PASSWORD@HOST/DATABASE", code=StoreCode.SETTINGS)
     unknown = set(parsed.query) - set(_OPTIONS[backend])
     if unknown:
-        known = ", ".join(_OPTIONS[backend])
-        text = f"{_shown(parsed)}: no such option: {', '.join(sorted(unknown))}; there are {known}"
+        options = ", ".join(_OPTIONS[backend])
+        text = (
+            f"{_shown(parsed)}: no such option: {', '.join(sorted(unknown))}; there are {options}"
+        )
         raise StoreError(text, code=StoreCode.SETTINGS)
     return parsed
 
@@ -199,12 +201,12 @@ def _shown(url: URL) -> str:
 
 def _options(url: URL) -> dict[str, Any]:
     """Raises StoreError for a file that is not there: the drivers say so without its name."""
-    found = {name: str(value) for name, value in url.query.items()}
-    for name in found.keys() & _FILES:
-        if found[name] != "system" and not Path(found[name]).is_file():
-            text = f"{_shown(url)}: {name}={found[name]} is no file; correct store.url"
+    options = {name: str(value) for name, value in url.query.items()}
+    for name in options.keys() & _FILES:
+        if options[name] != "system" and not Path(options[name]).is_file():
+            text = f"{_shown(url)}: {name}={options[name]} is no file; correct store.url"
             raise StoreError(text, code=StoreCode.UNAVAILABLE)
-    return found
+    return options
 
 
 def _postgresql(url: URL, writing: bool, shared: bool, watch: StatementTimeout) -> Any:
@@ -244,7 +246,7 @@ def _postgresql(url: URL, writing: bool, shared: bool, watch: StatementTimeout) 
 def _end_of_postgresql(raw: Any, session: int) -> None:
     """Ends the session of a connection that was cut: it may wait with the lock for ever."""
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name"
-    _say(raw, f"{ended} = 'meterd' AND usename = current_user AND pid = {session}")
+    _first_row(raw, f"{ended} = 'meterd' AND usename = current_user AND pid = {session}")
 
 
 @cache
@@ -300,8 +302,8 @@ def _mariadb(url: URL, writing: bool, shared: bool, watch: StatementTimeout) -> 
             raw.connect()
         with watch.bound(raw):
             level = "READ COMMITTED" if writing else "REPEATABLE READ, READ ONLY"
-            _say(raw, f"SET SESSION time_zone = '+00:00', wait_timeout = {_IDLE}")
-            _say(raw, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+            _first_row(raw, f"SET SESSION time_zone = '+00:00', wait_timeout = {_IDLE}")
+            _first_row(raw, f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
             many = _is_cluster(raw)
             raw.rollback()
     except BaseException:
@@ -318,9 +320,9 @@ def _mariadb(url: URL, writing: bool, shared: bool, watch: StatementTimeout) -> 
 
 def _end_of_mariadb(raw: Any, session: int) -> None:
     there = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id ="
-    if _say(raw, f"{there} {session}"):
+    if _first_row(raw, f"{there} {session}"):
         with suppress(Exception):  # it may have ended in between
-            _say(raw, f"KILL CONNECTION {session}")
+            _first_row(raw, f"KILL CONNECTION {session}")
 
 
 def _close(raw: Any) -> None:
@@ -339,24 +341,24 @@ def _literal(value: float, _: object = None) -> str:
 
 def _is_cluster(raw: Any) -> bool:
     """Whether this is a Galera node; then it says only what all of them know."""
-    if _say(raw, "SHOW VARIABLES LIKE 'wsrep_on'") in (None, ("wsrep_on", "OFF")):
+    if _first_row(raw, "SHOW VARIABLES LIKE 'wsrep_on'") in (None, ("wsrep_on", "OFF")):
         return False
     # Waits until what other nodes committed is here; a node that is not part of the cluster
     # fails already, and the next one is asked.
-    _say(raw, "SET SESSION wsrep_sync_wait = 7")
-    _say(raw, "SELECT count(*) FROM information_schema.schemata")
+    _first_row(raw, "SET SESSION wsrep_sync_wait = 7")
+    _first_row(raw, "SELECT count(*) FROM information_schema.schemata")
     return True
 
 
 def _is_many(opened: Opened) -> bool:
     """The same of a connection to the store."""
     with opened.begin() as connection:
-        found = connection.exec_driver_sql("SHOW VARIABLES LIKE 'wsrep_on'").first()
-    return found is not None and found[1] != "OFF"
+        variable = connection.exec_driver_sql("SHOW VARIABLES LIKE 'wsrep_on'").first()
+    return variable is not None and variable[1] != "OFF"
 
 
-def _say(raw: Any, statement: str) -> Any:
-    """The first row of the answer, if there is one."""
+def _first_row(raw: Any, statement: str) -> Any:
+    """The first row of the result, or None."""
     with raw.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone() if cursor.description else None
@@ -373,7 +375,7 @@ def _end_cut(raw: Any, watch: StatementTimeout, end: Callable[[Any, int], None])
     except BaseException:
         _close(raw)
         raise
-    watch.cut = [one for one in watch.cut if one not in gone]
+    watch.cut = [number for number in watch.cut if number not in gone]
     watch.ended = (*watch.ended, *(session for _, session in gone))[-_ENDED:]
     return watch.ended
 
@@ -386,7 +388,7 @@ def _need(raw: Any, lock: str, watch: StatementTimeout, ended: Sequence[int]) ->
     try:
         for _ in range(_LOCK_TRIES):
             with watch.bound(raw):
-                (held,) = _say(raw, lock)
+                (held,) = _first_row(raw, lock)
                 raw.commit()
             if held:
                 watch.ended = ()

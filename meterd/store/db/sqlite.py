@@ -88,7 +88,7 @@ class SqliteDatabase:
         self._kept = IdleConnections(kept)
 
     def prepare(self) -> None:
-        """Folders below the one that meterd runs in are made: a relative URL names such."""
+        """Creates folders below the working directory, which a relative URL may name."""
         path = self._file
         self.made()
         if path.is_relative_to(Path.cwd()):
@@ -247,7 +247,7 @@ class Watched(Opened):
 
 
 def _put_aside(database: Path, some: list[Path]) -> None:
-    """Files that are not the database's; an empty log goes, and so does an index of one."""
+    """Sets aside log and index files that belong to another database; empty ones are deleted."""
     for path in some:
         try:
             if path.name.endswith(file_identity.SHM) or not path.stat().st_size:

@@ -48,13 +48,13 @@ class StatementTimeout:
         end = time.monotonic() + seconds
         with self._changed:
             self._seconds = min(self._seconds, seconds)
-            for one in self._open.values():
-                one.deadline = min(one.deadline, end)
+            for statement in self._open.values():
+                statement.deadline = min(statement.deadline, end)
             self._changed.notify()
 
     def was_cut(self, raw: Any) -> bool:
-        """Whether nothing can be said to it any more."""
-        return any(one is raw for one, _ in self.cut)
+        """Whether the connection was closed for a statement that took too long."""
+        return any(connection is raw for connection, _ in self.cut)
 
     @contextmanager
     def bound(self, raw: Any, seconds: float | None = None) -> Iterator[None]:
@@ -96,17 +96,22 @@ class StatementTimeout:
         with self._changed:
             while self._open or self._changed.wait(_IDLE):
                 now = time.monotonic()
-                for one in self._open.values():
-                    if now >= one.deadline and not one.is_cut:
-                        one.is_cut = True
-                        self.cut = [*self.cut[-_REMEMBERED:], (one.raw, _session(one.raw))]
-                        _cut(one.raw)
+                for statement in self._open.values():
+                    if now >= statement.deadline and not statement.is_cut:
+                        statement.is_cut = True
+                        self.cut = [
+                            *self.cut[-_REMEMBERED:],
+                            (statement.raw, _session(statement.raw)),
+                        ]
+                        _cut(statement.raw)
                 self._changed.wait(_LOOK_EVERY)
             self._thread = None
 
 
 def _session(raw: Any) -> int:
-    """What the server calls it: of PostgreSQL a process, of MariaDB a thread; 0 where none is."""
+    """The server's number of the session: PostgreSQL's process, MariaDB's thread; 0 where
+    unknown.
+    """
     with suppress(Exception):
         return int(raw.thread_id() if hasattr(raw, "thread_id") else raw.info.backend_pid)
     return 0

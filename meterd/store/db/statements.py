@@ -23,7 +23,7 @@ def delete_keys(connection: Connection, table: Table, key: str, keys: Sequence[o
 
 
 def replace_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Rows with a key that is there already take the place of the old ones."""
+    """Inserts rows, replacing those with the same key."""
     if rows:
         connection.execute(_upsert(table, connection.dialect.name), list(rows))
 

@@ -36,7 +36,7 @@ def drop(connection: Connection) -> None:
 
 
 def make(connection: Connection) -> None:
-    """The tables are there."""
+    """Creates the views; the tables exist already."""
     dialect = connection.dialect.name
     for name, (columns, tables) in _parts("mysql" if dialect == "mariadb" else dialect).items():
         parts = ("CREATE VIEW", name, "AS SELECT", columns, "FROM", tables)

@@ -62,21 +62,21 @@ class LeaseHolder:
 
     @classmethod
     def of(cls, body: object) -> "LeaseHolder | None":
-        """None where nobody could have written that."""
+        """Parses a memo's body; None where it is no lease."""
         try:
-            told = json.loads(body) if isinstance(body, str) else {}
+            fields = json.loads(body) if isinstance(body, str) else {}
             return cls(
-                id=str(told["id"]),
-                command=str(told["command"]),
-                pid=int(told["pid"]),
-                started=str(told["started"]),
-                pids=str(told["pids"]),
-                boot=str(told["boot"]),
-                host=str(told["host"]),
-                lock=int(told["lock"]),
-                file=int(told["file"]),
-                since=float(told["since"]),
-                lease=min(float(told["lease"]), _MOST_LEASE),
+                id=str(fields["id"]),
+                command=str(fields["command"]),
+                pid=int(fields["pid"]),
+                started=str(fields["started"]),
+                pids=str(fields["pids"]),
+                boot=str(fields["boot"]),
+                host=str(fields["host"]),
+                lock=int(fields["lock"]),
+                file=int(fields["file"]),
+                since=float(fields["since"]),
+                lease=min(float(fields["lease"]), _MOST_LEASE),
             )
         except (TypeError, ValueError, LookupError):
             return None
@@ -107,22 +107,24 @@ def _lease(commit: float) -> float:
     return min(max(_LEAST_LEASE, 3 * commit), _MOST_LEASE)
 
 
-def is_dead(other: LeaseHolder, us: LeaseHolder) -> bool | None:
-    """Whether a writer has ended, or is none of this file; None where only time will tell."""
-    if other.file != us.file:
+def is_dead(holder: LeaseHolder, own: LeaseHolder) -> bool | None:
+    """Whether a writer has ended or never was one of this file; None where only waiting
+    shows it.
+    """
+    if holder.file != own.file:
         # A copy, or what a copy was put in the place of.
         return True
-    if other.boot != us.boot or not us.boot:
-        return True if other.host == us.host else None
-    if other.lock == us.lock:
+    if holder.boot != own.boot or not own.boot:
+        return True if holder.host == own.host else None
+    if holder.lock == own.lock:
         return True
-    if other.pids != us.pids:
+    if holder.pids != own.pids:
         return None
-    return _started(other.pid) != other.started
+    return _started(holder.pid) != holder.started
 
 
 def _started(pid: int) -> str:
-    """The start time of a process; "" where there is none."""
+    """The start time of a process, as text; "" where there is none."""
     # `4711 (a name) S 1 …`: the 22nd field, and names may hold anything.
     fields_after_name = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields_after_name[19] if len(fields_after_name) > 19 else ""
@@ -162,7 +164,7 @@ class WriterLease:
         self.is_stopping: Callable[[], bool] = lambda: False
 
     def tune(self, commit: float) -> None:
-        """After a reload: how often is written from now on; the next transaction says it."""
+        """Sets the commit interval after a reload; the next transaction writes it."""
         self._commit = commit
         if self._us is not None:
             self._us = replace(self._us, lease=_lease(commit))
@@ -177,41 +179,43 @@ class WriterLease:
         file = opened.files.database
         if self._us is None or self._us.file != file[1]:
             self._us = this_process(self.lock, file, self._claim, self._commit)
-        other, waited = self._taken(opened, None), 0.0
-        if other is None:
+        holder, waited = self._try_take(opened, None), 0.0
+        if holder is None:
             return
-        told = "%s wrote to this store: whether it still does shows within %.0f s"
-        _log.warning(told, other, other.lease)
+        warning = "%s wrote to this store: whether it still does shows within %.0f s"
+        _log.warning(warning, holder, holder.lease)
         seen = self._written()
-        while waited < other.lease:
+        while waited < holder.lease:
             if self.is_stopping():
-                raise _refusal(other)
+                raise _refusal(holder)
             self._sleep(_PAUSE)
             waited += _PAUSE
             if self._written() != seen:
-                raise _refusal(other)
-        if (late := self._taken(opened, other)) is not None:
-            raise _refusal(late)
+                raise _refusal(holder)
+        if (another := self._try_take(opened, holder)) is not None:
+            raise _refusal(another)
 
-    def _taken(self, opened: Opened, dead: LeaseHolder | None) -> LeaseHolder | None:
-        """Makes the row ours, unless it is of somebody who may be alive: that one."""
+    def _try_take(self, opened: Opened, dead: LeaseHolder | None) -> LeaseHolder | None:
+        """Makes the row ours; returns its holder instead where that may be alive."""
         with opened.begin() as connection:
-            other = LeaseHolder.of(connection.scalar(_BODY))
-            if other == self._us:
+            holder = LeaseHolder.of(connection.scalar(_BODY))
+            if holder == self._us:
                 return None
-            if other is not None and other != dead and self._is_alive(other) is None:
-                return other
+            if holder is not None and holder != dead and self._is_alive(holder) is None:
+                return holder
             self._write(connection)
         # Who has the database under another name has another log, and sees no more than this.
         opened.checkpoint()
         return None
 
-    def _is_alive(self, other: LeaseHolder) -> bool | None:
-        """False for us and for the dead; None where only time will tell. Raises StoreError."""
+    def _is_alive(self, holder: LeaseHolder) -> bool | None:
+        """False for this process and for dead ones; None where only waiting shows it. Raises
+        StoreError.
+        """
         assert self._us is not None  # noqa: S101 (take made it)
-        gone = other.id == self._us.id or is_dead(other, self._us)
+        gone = holder.id == self._us.id or is_dead(holder, self._us)
         if gone is False:
-            raise _refusal(other)
+            raise _refusal(holder)
         return None if gone is None else False
 
     def _write(self, connection: Connection) -> None:
@@ -220,27 +224,29 @@ class WriterLease:
     def _written(self) -> list[tuple[int, int] | None]:
         """Size and time of what changes with each commit."""
         assert self._path is not None  # noqa: S101 (take looked)
-        found: list[tuple[int, int] | None] = []
+        states: list[tuple[int, int] | None] = []
         for end in _DATA:
             try:
-                told = self._path.with_name(self._path.name + end).stat()
+                stat = self._path.with_name(self._path.name + end).stat()
             except OSError:
-                found.append(None)
+                states.append(None)
             else:
-                found.append((told.st_size, told.st_mtime_ns))
-        return found
+                states.append((stat.st_size, stat.st_mtime_ns))
+        return states
 
     def hold(self, connection: Connection) -> None:
-        """In a transaction that writes. Raises StoreError where the row is another's by now."""
+        """To be called in a transaction that writes. Raises StoreError where another writer has the
+        row.
+        """
         if self._us is None:
             return
         if self.lock is not None and self.lock[1] != self._us.lock:
             self._us = replace(self._us, lock=self.lock[1])
-        other = LeaseHolder.of(connection.scalar(_BODY))
-        if other == self._us:
+        holder = LeaseHolder.of(connection.scalar(_BODY))
+        if holder == self._us:
             return
-        if other is not None and self._is_alive(other) is None:
-            raise _refusal(other)
+        if holder is not None and self._is_alive(holder) is None:
+            raise _refusal(holder)
         self._write(connection)
 
     def leave(self, opened: Opened) -> None:
@@ -256,6 +262,6 @@ def _body(tenant: LeaseHolder | None) -> str:
     return "" if tenant is None else json.dumps(asdict(tenant))
 
 
-def _refusal(other: LeaseHolder) -> StoreError:
-    told = f"{other} writes to this very file, under another name or with another lock file"
-    return StoreError(f"{told}; stop one of both", code=StoreCode.ALREADY_RUNNING)
+def _refusal(holder: LeaseHolder) -> StoreError:
+    text = f"{holder} writes to this very file, under another name or with another lock file"
+    return StoreError(f"{text}; stop one of both", code=StoreCode.ALREADY_RUNNING)

@@ -37,7 +37,7 @@ class MaintenanceSchedule:
         return min(chore.due for chore in self._schedule)
 
     def work(self, piece: Callable[[Do], bool]) -> None:
-        """Has `piece` do what is due, if anything is."""
+        """Calls `piece` with the task that is due, if any is."""
         chore = min(self._schedule, key=attrgetter("due"))
         if self._clock.monotonic() >= chore.due:
             more = piece(chore.do)

@@ -110,14 +110,16 @@ class SpoolPolicy:
         )
 
     def _reserve_of(self, options: SpoolOptions) -> Ballast:
-        return Ballast(self._beside("reserve"), options.reserve)
+        return Ballast(self._path_beside("reserve"), options.reserve)
 
-    def _beside(self, what: str) -> Path:
+    def _path_beside(self, what: str) -> Path:
         beside = self._database.path or self._database.folder / _SERVER
         return beside.with_name(f"{beside.name}.{what}")
 
     def tune(self, options: SpoolOptions) -> None:
-        """After a reload. What is spooled elsewhere is moved to where the next start looks."""
+        """Applies options after a reload; spool files elsewhere move to where the next
+        start looks.
+        """
         self._memory_limit = options.memory // _BYTES
         self._ballast = self._reserve_of(options)
         self._ballast_due = 0.0
@@ -132,7 +134,7 @@ class SpoolPolicy:
             self.inherit(left)
 
     def open(self) -> None:
-        """Finds what an earlier meterd has spooled. The store is locked by now."""
+        """Finds the files that an earlier meterd spooled. The store is locked already."""
         if self._database.path is not None:
             self._disk = file_identity.disk(self._database.path.parent)
         try:
@@ -170,7 +172,7 @@ class SpoolPolicy:
         return self._spool.give_up()
 
     def inherit(self, files: Sequence[Path]) -> None:
-        """What another spool has left goes to this store, by way of its spool; in any thread."""
+        """Takes over another spool's records, to be committed to this store. Thread-safe."""
         with self._spool_lock:
             before = self._spool.samples
             for path, error in self._spool.adopt(files).items():
@@ -219,7 +221,7 @@ class SpoolPolicy:
             return False
 
     def _begin_anew(self, error: GoneError) -> bool:
-        """What is in memory goes to whatever has the store's name now, a new file perhaps.
+        """Goes on in the file that now has the store's name, with all that is in memory.
 
         Raises StoreError where that would do harm.
         """
@@ -286,7 +288,9 @@ class SpoolPolicy:
             return True
 
     def check_spool_files(self) -> None:
-        """What it holds stays its own, whatever happens to its files; in any thread."""
+        """Notices spool files that were deleted or replaced; what they held is written anew.
+        Thread-safe.
+        """
         with self._spool_lock:
             try:
                 if self._spool and self._spool.look():
@@ -311,7 +315,7 @@ class SpoolPolicy:
         self.spool_error = error
 
     def spooler_failed(self, error: StoreError, *, is_new: bool) -> None:
-        """The thread that spools met a bug; until it has spooled something the status says so."""
+        """The spooler's thread met a bug; the status shows it until something was spooled again."""
         if is_new:
             text = f"polls may wait in memory only: {error}"
             self._notices.append(Notice(EventKind.SPOOL_FAILED, text))
@@ -339,14 +343,14 @@ class SpoolPolicy:
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to bring back, and it is time for that."""
+        """Whether a spooled record is due to be replayed."""
         return bool(self._spool) and self._clock.monotonic() >= self._replay_not_before
 
     def _count_spooled(self) -> None:
         self.spooled = self._spool.samples
 
     def replay_spooled(self) -> list[SeriesBatch]:
-        """One record of the spool goes to the store; what it held. Raises StoreError."""
+        """Commits one spooled record; returns what it held. Raises StoreError."""
         with self._spool_lock:
             record = self._spool.oldest()
         if record is None:
@@ -380,14 +384,14 @@ class SpoolPolicy:
         return batches
 
     def tidy(self) -> None:
-        """Now and then: the ballast file is made again once there is room."""
+        """Creates the ballast file again once there is room; called now and then."""
         if self._database.path is not None and self._clock.monotonic() >= self._ballast_due:
             self._ballast.keep()
             self._ballast_due = self._clock.monotonic() + _RESERVE_EVERY
 
 
 def spool_of(database: Database, wanted: Path | None = None) -> Path:
-    """With what the names of the spool's files begin; `wanted` is what the settings say."""
+    """The path with which the names of the spool's files begin; `wanted`: the setting."""
     if wanted is not None:
         return wanted
     if database.path is not None:

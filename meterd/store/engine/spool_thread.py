@@ -77,7 +77,7 @@ class SpoolThread:
             self.guarded_look()
 
     def guarded_look(self) -> None:
-        """Nobody else keeps the promise: whatever a bug does to one look, there is another one."""
+        """One look; a bug in it is logged and ends no later one."""
         try:
             self.look()
         except Exception as error:  # noqa: BLE001 (see above)

@@ -112,7 +112,7 @@ class StorageEngine:
         return schedule
 
     def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
-        """After a reload, while the store stays open and locked: what the constructor was told.
+        """Applies settings after a reload, while the store stays open and locked.
 
         Where the WAL moves into a file or out of it, the next commit moves what it holds.
         """
@@ -129,7 +129,7 @@ class StorageEngine:
             self._schedule = self._maintenance_tasks()
 
     def open(self) -> StoreSession:
-        """The store, open; opened again after each failure, as it may be another one by now.
+        """The open store. Opened again after each failure, since the file may have been replaced.
 
         Raises StoreError.
         """
@@ -146,16 +146,16 @@ class StorageEngine:
         return self._session
 
     def _accept(self, session: StoreSession) -> None:
-        known, files = self._catalog.files, session.files
-        differ = known is not None and files is not None and known.database != files.database
+        before, files = self._catalog.files, session.files
+        differ = before is not None and files is not None and before.database != files.database
         if self._loaded and files is not None and differ:
             raise GoneError(f"{files.path} is another file by now")
         self._load(session)
         self._catalog.files = files
         if files is not None:
             files.is_kept = True
-        if known is not None and known is not files:
-            known.let_go()
+        if before is not None and before is not files:
+            before.let_go()
 
     def _new_session(self) -> StoreSession:
         if self._share is None:
@@ -166,7 +166,7 @@ class StorageEngine:
         return StoreSession(self._database, self._catalog, self._leased)
 
     def fail(self) -> None:
-        """Something went wrong: nothing of the open connection is trusted any more."""
+        """Closes the connection after a failure: its state is not trusted."""
         self._hour_compactor.interrupt()
         # Taken first, so that nobody closes it a second time.
         session, self._session = self._session, None
@@ -182,12 +182,12 @@ class StorageEngine:
             self._catalog.files.let_go()
 
     def leave(self) -> None:
-        """At the end: nobody writes to the store any more. Raises StoreError."""
+        """Releases the right to write, at the end. Raises StoreError."""
         if self._session is not None:
             self._session.leave()
 
     def borrow(self) -> StoreSession:
-        """The store, for somebody who may change what is sealed. Raises StoreError."""
+        """The store, for a caller that may change sealed blocks. Raises StoreError."""
         self._hour_compactor.interrupt()
         return self.open()
 
@@ -204,10 +204,14 @@ class StorageEngine:
             self._file_wal.check()
 
     def is_same_database_back(self) -> bool:
-        """Whether the database that was known is where it was, on a disk with another number."""
-        known = self._catalog.files
-        found = None if known is None else file_identity.inode(known.path)
-        return known is not None and found is not None and found[1] == known.database[1]
+        """Whether the same file is there again, on a disk that has another device number."""
+        database_files = self._catalog.files
+        inode = None if database_files is None else file_identity.inode(database_files.path)
+        return (
+            database_files is not None
+            and inode is not None
+            and inode[1] == database_files.database[1]
+        )
 
     def quarantine_foreign_rows(self) -> bool:
         """Looks through every row of a file for what no meterd wrote; whether there was any.
@@ -230,22 +234,22 @@ class StorageEngine:
 
     @property
     def has_foreign_rows(self) -> bool:
-        """Whether a reader has met such a row."""
+        """Whether a reader has met a row that is not meterd's."""
         return self._catalog.doubted
 
-    def rename(self, one: Rename) -> None:
+    def rename(self, rename: Rename) -> None:
         """A device gets another name, in the store and here. Raises StoreError."""
         session = self.borrow()
         with session.transaction() as connection:
-            renames.write(connection, one)
-        self._catalog.rename(one.old, one.new)
+            renames.write(connection, rename)
+        self._catalog.rename(rename.old, rename.new)
         self._head.follow()
         if self._file_wal is not None:
             # Its records tell names: none is to tell one that is to be another device's.
             self._restart(self._file_wal, session)
 
     def absorb(self, old: str, new: str, work: "Absorb") -> None:
-        """What is left of a device, all of whose samples another has, becomes that one's.
+        """Gives a merged device's remaining rows to the other, which has all its samples.
 
         Raises StoreError.
         """
@@ -264,7 +268,7 @@ class StorageEngine:
             self._restart(self._file_wal, session)
 
     def restart_empty(self) -> None:
-        """Another database, an empty one perhaps, is in the place of the one that was known.
+        """Starts from a database that took the place of the former one, perhaps an empty one.
 
         It gets all that is still here, under numbers of its own.
         """
@@ -291,26 +295,26 @@ class StorageEngine:
             self._move_wal(session)
             return
         self._newest.load()
-        found = Head()
-        self._wal_rows.update(self._replay(session, found))
-        self._retention.begin(max(last_times(found, self._catalog).values(), default=None))
+        journal = Head()
+        self._wal_rows.update(self._replay(session, journal))
+        self._retention.begin(max(last_times(journal, self._catalog).values(), default=None))
         self._replay_file(session)
-        self._head.adopt(found)
+        self._head.adopt(journal)
         self._loaded = True
 
     def _adopt_leases(self, session: StoreSession, leased: LeasedWriter) -> None:
-        """Gives up devices that others have, and takes over those that are new here."""
+        """Gives up devices that other meterds lease, and takes over those that are new here."""
         held = leased.held
         drop_unleased(self._head, held, self._catalog)
-        ids = {one.id for one in held.values()}
+        ids = {lease.id for lease in held.values()}
         self._catalog.abandon(ids)
         self._hour_compactor.keep_only(ids)
         if leased.behind:
             self._recommit_all(session)
         if held.items() - self._adopted.items():
-            found, rows = adopted_polls(session, held, self._adopted, self._catalog)
+            polls, rows = adopted_polls(session, held, self._adopted, self._catalog)
             self._wal_rows.update(rows)
-            self._head.adopt(found)
+            self._head.adopt(polls)
         self._set_wal_rows(set(session.numbers()))
         self._adopted = held
         self._loaded = True
@@ -332,18 +336,22 @@ class StorageEngine:
             for _ in self._file_wal.polls():
                 pass
         else:
-            kept = [s for one in self._head.devices() for s in self._head.batches(one, kept=True)]
-            chunks = wal_chunks(kept, self._catalog)
+            committed = [
+                batch
+                for device in self._head.devices()
+                for batch in self._head.batches(device, kept=True)
+            ]
+            chunks = wal_chunks(committed, self._catalog)
             if chunks:
                 self._set_wal_row(session.commit(chunks, {}), chunks)
             file_wal.path_beside(path).unlink(missing_ok=True)
         self._moving = False
 
-    def _set_wal_rows(self, there: set[int]) -> None:
+    def _set_wal_rows(self, numbers: set[int]) -> None:
         now = self._clock.now_ms()
-        kept = {number: self._wal_rows.get(number, now) for number in there}
+        since = {number: self._wal_rows.get(number, now) for number in numbers}
         self._wal_rows.clear()
-        self._wal_rows.update(kept)
+        self._wal_rows.update(since)
 
     def _recommit_all(self, session: StoreSession) -> None:
         _log.warning("the store lacks what it had: all that is in memory goes there again")
@@ -352,12 +360,12 @@ class StorageEngine:
         self._hour_compactor.dirty |= session.dirty()
         self._head.unconfirm()
 
-    def _replay(self, session: StoreSession, found: Head) -> dict[int, int]:
+    def _replay(self, session: StoreSession, head: Head) -> dict[int, int]:
         strange: list[tuple[DamageError, list[Chunk]]] = []
         while True:
             try:
                 rows = replay(
-                    session.journal(), found, self._catalog, lambda *one: strange.append(one)
+                    session.journal(), head, self._catalog, lambda *flaw: strange.append(flaw)
                 )
             except DamageError as damaged:
                 # What came before it is taken twice, which is harmless.
@@ -382,7 +390,7 @@ class StorageEngine:
         self._notices.append(Notice(EventKind.STORE_DAMAGED, f"the store's {damaged}"))
 
     def _replay_file(self, session: StoreSession) -> None:
-        """What a WAL file holds; where the WAL is a table now, it goes there."""
+        """Replays a WAL file; where the WAL is a table now, its polls move there."""
         path = self._database.path
         if path is None:
             return
@@ -410,21 +418,21 @@ class StorageEngine:
         there = file_wal.generation(self._database)
         text = file_wal.mismatch(self._generation_memo, there, there)
         if text and not self._compared:
-            kept = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
-            quarantine_file(kept, f"{path}: {text}\n".encode())
+            copy = self._database.folder / f"meterd.damaged-copy-{self._clock.now_ms()}"
+            quarantine_file(copy, f"{path}: {text}\n".encode())
             _log.critical(
                 "%s; this is no copy by `meterd db backup`, or a file of it was replaced (%s says "
                 "so until it is deleted)",
                 text,
-                kept,
+                copy,
             )
         self._compared = True
 
     def _restart(self, file: file_wal.FileWal, session: StoreSession) -> None:
-        """The file goes on with nothing but what no block has."""
+        """Restarts the WAL file with the polls that no block has."""
         self._write_generation(session, file_wal.generation_memo(file.generation + 1))
-        kept = map(self._hour_compactor.chunk, self._head.devices())
-        file.restart([chunk for chunk in kept if chunk is not None])
+        chunks = map(self._hour_compactor.chunk, self._head.devices())
+        file.restart([chunk for chunk in chunks if chunk is not None])
 
     def _write_generation(self, session: StoreSession, body: str) -> None:
         if body != self._generation_memo:
@@ -432,7 +440,9 @@ class StorageEngine:
             self._generation_memo = body
 
     def commit(self, memos: Mapping[str, str]) -> list[SeriesBatch]:
-        """Writes the oldest that waits, and the memos; what was written. Raises StoreError."""
+        """Commits the oldest waiting polls and the memos; returns what was written. Raises
+        StoreError.
+        """
         session = self.open()
         # Another meterd of the cluster may have renamed a device.
         self._head.follow()
@@ -451,7 +461,7 @@ class StorageEngine:
         return self._share is None or device in self._share.held
 
     def may_write_or_expired(self, devices: Iterable[str]) -> bool:
-        """Whether these are ours, or not to be expected any more: leases come after the start."""
+        """Whether these devices are leased here, or their leases are not expected any more."""
         if self._share is None:
             return True
         now = self._clock.monotonic()
@@ -462,23 +472,25 @@ class StorageEngine:
         )
 
     def write_at_once(self, polls: Iterable[Poll]) -> list[SeriesBatch]:
-        """Writes polls that were elsewhere meanwhile; what was written. Raises StoreError."""
+        """Commits polls that are not in memory, such as spooled ones; returns what was written.
+        Raises StoreError.
+        """
         session = self.open()
         polls = list(polls)
-        found = self._head.sibling({poll.device for poll in polls})
+        head = self._head.sibling({poll.device for poll in polls})
         for poll in polls:
-            found.take(poll)
-        batches = found.uncommitted(_ALL)
+            head.take(poll)
+        batches = head.uncommitted(_ALL)
         chunks = wal_chunks(batches, self._catalog)
         if chunks:
             self._write(session, chunks, {})
         # Before what was taken since, which may correct it.
-        self._head.adopt(found)
+        self._head.adopt(head)
         self._catalog.note(chunks)
         return batches
 
     def put(self, late: Sequence[SeriesBatch]) -> Sequence[SeriesBatch]:
-        """Writes polls that take the place of what was taken before; returns them.
+        """Commits polls that replace stored ones; returns them.
 
         Raises StoreError.
         """
@@ -510,14 +522,14 @@ class StorageEngine:
         return self._schedule.due
 
     def work(self) -> None:
-        """One piece of the task that is due first: a commit may want to come next.
+        """Does one piece of the task that is due first, so that a commit can come next.
 
         Raises StoreError.
         """
         self._schedule.work(self._piece)
 
     def finish(self) -> None:
-        """What is written now and then, now. Raises StoreError."""
+        """Writes the latest rows, which are otherwise written now and then. Raises StoreError."""
         self._newest.write(self.open())
 
     def seal(self) -> None:

@@ -76,7 +76,7 @@ class StoreThread:
         self.calls = ThreadCalls()
         self.wake = threading.Event()
         self.stopping = False
-        self.has_heir = False  # whether another store takes at the end what this one could not
+        self.has_successor = False  # whether another store takes at the end what this one could not
         self.settling = False
         self.sealing = False
         self.recalled: dict[str, str] = {}
@@ -115,23 +115,23 @@ class StoreThread:
         self._count(self._engine.put(late))
 
     def run(self) -> None:
-        asked = self.calls.take(work=False)
+        calls = self.calls.take(work=False)
         try:
             with self._as_store_error():
-                if self._start(asked):
+                if self._start(calls):
                     self._work()
                     self._finish()
         except StoreError as error:
             # Nobody may wait for the thread for ever, nor take what it said last for true.
             self.error = error
-            _reply(asked, error)
+            _reply(calls, error)
         finally:
             self.writable = False
             for close in (
                 self._engine.leave,
                 self._engine.close,
                 # Who gives its spool to another store does so when nobody adds to it any more.
-                *([] if self.has_heir else [self._spool_policy.close]),
+                *([] if self.has_successor else [self._spool_policy.close]),
                 self._release,
             ):
                 # One that fails keeps no other from closing.
@@ -144,8 +144,8 @@ class StoreThread:
             self._lock.release()
             self._lock = None
 
-    def _start(self, asked: Sequence[ThreadCall[Any]]) -> bool:
-        """Whether there is work to do; who opens the store is told why not."""
+    def _start(self, calls: Sequence[ThreadCall[Any]]) -> bool:
+        """Opens the store; returns whether there is work. The callers of `open` get its error."""
         try:
             with self._as_store_error():
                 self._database.prepare()
@@ -158,21 +158,21 @@ class StoreThread:
             if self._lock is None or not (self._patient or error.code in _AWAY):
                 with suppress(StoreError), self._as_store_error():
                     self._release()
-                _reply(asked, error)
+                _reply(calls, error)
                 return False
             _log.error("not reached yet, polls wait in memory: %s", error)
-            told = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
+            text = f"the store is not reached yet, polls wait in memory, then in the spool: {error}"
             self._notices.append(
-                Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": str(error.code)})
+                Notice(EventKind.STORE_NOT_WRITABLE, text, {"code": str(error.code)})
             )
         self.writable = self.error is None
         self.alive = self._clock.monotonic()
         self.spooler.start()
-        _reply(asked, None)
+        _reply(calls, None)
         return True
 
     def _open(self) -> None:
-        """What was remembered before this start; once the store is reached."""
+        """Opens the store and loads the memos."""
         if not self._was_open:
             self.recalled = self._engine.open().memos()
             self._was_open = True
@@ -186,9 +186,9 @@ class StoreThread:
             self.wake.clear()
             if self._adopt_options():
                 due = self._clock.monotonic()
-            asked = self.calls.take(work=False)
-            if asked or self._clock.monotonic() >= due:
-                _reply(asked, self._attempt(self._commit_and_settle))
+            calls = self.calls.take(work=False)
+            if calls or self._clock.monotonic() >= due:
+                _reply(calls, self._attempt(self._commit_and_settle))
                 pause = self._commit if self.writable else min(self._commit, _RETRY)
                 due = self._clock.monotonic() + pause
             if self.writable:
@@ -200,7 +200,9 @@ class StoreThread:
             self._run_calls()
 
     def _adopt_options(self) -> bool:
-        """Whether there are others than before; a commit at once makes them true on the disk."""
+        """Applies new options; returns whether there were any. A commit at once puts them on the
+        disk.
+        """
         with self._guard:
             options, self._options = self._options, None
         if options is None:
@@ -218,37 +220,39 @@ class StoreThread:
         return True
 
     def _next(self, due: float) -> float:
-        """The monotonic time at which there is something to do."""
+        """The monotonic time (s) at which there is work to do."""
         if not self.writable:
             return due
         return self._clock.monotonic() if self._spool_policy.waits else min(due, self._engine.due)
 
     def _run_calls(self) -> None:
         for call in self.calls.take(work=True):
-            found: list[Any] = []
+            answers: list[Any] = []
 
-            def run(call: ThreadCall[Any] = call, told: list[Any] = found) -> None:
+            def run(call: ThreadCall[Any] = call, into: list[Any] = answers) -> None:
                 if call.work is not None:
-                    told.append(call.work(self._engine.borrow()))
+                    into.append(call.work(self._engine.borrow()))
 
             error = self._attempt(run)
-            call.answer(error, *found[-1:])
+            call.answer(error, *answers[-1:])
 
     def _finish(self) -> None:
         # What could not be written until now is spooled at once: who ends us does not wait long.
-        is_spooled = not self.writable and not self.has_heir and self._spool_policy.spool_waiting()
+        is_spooled = (
+            not self.writable and not self.has_successor and self._spool_policy.spool_waiting()
+        )
         error = self.error if is_spooled else self._attempt(self._commit_waiting)
         end = self._clock.monotonic() + _LAST_REPLAY
         while error is None and self._spool_policy.waits and self._clock.monotonic() < end:
             error = self._attempt(self._replay_spooled)
         if error is None:
             self._attempt(self._engine.finish)
-        elif not self.has_heir:
+        elif not self.has_successor:
             self._spool_policy.spool_waiting()
         _reply(self.calls.take(work=False), error)
         if not (left := self._head.waiting):
             return
-        if self.has_heir:
+        if self.has_successor:
             _log.warning("%d samples go to the store that takes its place: %s", left, error)
         else:
             lost = extent_of(self._head.uncommitted(left))
@@ -272,9 +276,9 @@ class StoreThread:
             if self.writable:
                 text = f"not writable, polls wait in memory, then in the spool: {error}"
                 _log.error("%s", text)
-                told = f"the store is {text}"
+                notice = f"the store is {text}"
                 self._notices.append(
-                    Notice(EventKind.STORE_NOT_WRITABLE, told, {"code": str(error.code)})
+                    Notice(EventKind.STORE_NOT_WRITABLE, notice, {"code": str(error.code)})
                 )
             self.writable = False
             self.error = error
@@ -325,7 +329,7 @@ class StoreThread:
                 self._writer_lease.lock = self._lock.inode
 
     def _replay_spooled(self) -> None:
-        """What was spooled meanwhile, one record of it; and the ballast file."""
+        """Replays one spooled record, and restores the ballast file."""
         if self._spool_policy.waits:
             self._count(self._spool_policy.replay_spooled())
         self._spool_policy.tidy()
@@ -349,7 +353,7 @@ class StoreThread:
             self._engine.settle()
 
     def _commit_waiting(self) -> None:
-        """Commits what waits now; what is taken meanwhile waits for the next time."""
+        """Commits what waits now; polls taken meanwhile wait for the next commit."""
         safe, left = self._clock.monotonic(), self._head.waiting
         while left > 0 or self._memos:
             self.alive = began = self._clock.monotonic()
@@ -374,6 +378,6 @@ class StoreThread:
         return samples
 
 
-def _reply(asked: Sequence[ThreadCall[Any]], error: StoreError | None) -> None:
-    for one in asked:
-        one.answer(error)
+def _reply(calls: Sequence[ThreadCall[Any]], error: StoreError | None) -> None:
+    for call in calls:
+        call.answer(error)

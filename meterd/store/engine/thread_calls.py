@@ -25,7 +25,7 @@ class ThreadCall(Generic[_T]):
     future: "asyncio.Future[_T]"
 
     def answer(self, error: StoreError | None, result: _T | None = None) -> None:
-        """From the thread to whoever waits on the loop."""
+        """Completes the call from the store's thread."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(_settle, self.future, error, result)
 
@@ -52,19 +52,19 @@ class ThreadCalls:
     def take(self, *, work: bool) -> list[ThreadCall[Any]]:
         """Those with or without work that came until now."""
         with self._guard:
-            taken = [one for one in self._open if (one.work is not None) is work]
-            self._open = [one for one in self._open if (one.work is not None) is not work]
-            self._taken = [*(one for one in self._taken if not one.future.done()), *taken]
+            taken = [call for call in self._open if (call.work is not None) is work]
+            self._open = [call for call in self._open if (call.work is not None) is not work]
+            self._taken = [*(call for call in self._taken if not call.future.done()), *taken]
         return taken
 
     def end(self) -> None:
-        """Nobody may wait for the thread for ever, whether it has begun or not."""
+        """Answers all calls with an error, begun or not: nobody waits for ever."""
         with self._guard:
             self._ended = True
             left = [*self._taken, *self._open]
             self._taken, self._open = [], []
-        for one in left:
-            one.answer(closed_error())
+        for call in left:
+            call.answer(closed_error())
 
 
 def _settle(future: "asyncio.Future[Any]", error: StoreError | None, result: Any) -> None:

@@ -35,8 +35,8 @@ class CatalogSeries:
         self.first = first if self.first is None else min(self.first, first)
         self.last = last if self.last is None else max(self.last, last)
 
-    def reach(self, *times: int | None) -> None:
-        """The same with what is known of both."""
+    def widen_to(self, *times: int | None) -> None:
+        """Extends the series to those of these times that are known."""
         for time in times:
             if time is not None:
                 self.widen(time, time)
@@ -57,7 +57,7 @@ class Catalog:
         self.forget()
 
     def forget(self) -> None:
-        """Another database is in the place of the one that was known: its numbers are others.
+        """Forgets all numbers: another database has replaced the former one.
 
         A reader may look at any moment, and finds the old numbers or none.
         """
@@ -77,12 +77,12 @@ class Catalog:
         self.doubted = True
 
     def let_go(self) -> None:
-        """Nobody is to keep the database open that was known."""
+        """Makes all readers close their connections to the former database."""
         for close in list(self.readers):
             close()
 
     def load(self, connection: Connection) -> None:
-        """What the store knows, besides what is known already. Raises what SQLAlchemy does."""
+        """Adds what the database has to what is known. Raises SQLAlchemy's errors."""
         made = self._learn_names(connection)
         # A commit whose confirmation was lost may have made them after all; and a database
         # that was put in the place of another one may lack some that were made.
@@ -99,9 +99,9 @@ class Catalog:
                 first, last = row.first, lasts.get(row.id)
                 if (first is None) != (last is None):
                     first, last = _extent(connection, row.id, row.device_id, first, last)
-                self._found(row, first, last)
+                self._add_row(row, first, last)
         self._new_series = [
-            self._row(known) for known in self.by_id.values() if known.id not in made
+            self._row(entry) for entry in self.by_id.values() if entry.id not in made
         ]
 
     def learn(self, connection: Connection, ours: Container[int] = ()) -> None:
@@ -110,19 +110,19 @@ class Catalog:
         self._learn_names(connection)
         rows, lasts = connection.execute(select(series)).all(), _lasts(connection)
         for row in rows:
-            known, last = self.by_id.get(row.id), lasts.get(row.id)
-            if known is None:
-                self._found(row, row.first, last)
+            entry, last = self.by_id.get(row.id), lasts.get(row.id)
+            if entry is None:
+                self._add_row(row, row.first, last)
             elif row.device_id not in ours:
-                known.reach(row.first, last)
+                entry.widen_to(row.first, last)
 
     def _learn_names(self, connection: Connection) -> set[int]:
-        """Devices, and what they are called by now; their numbers."""
+        """Reads the devices and their present names; returns their numbers."""
         made = set()
         for row in connection.execute(select(device)):
             made.add(row.id)
-            if (known := self.names.get(row.id)) not in (None, row.name):
-                self.rename(str(known), row.name)
+            if (before := self.names.get(row.id)) not in (None, row.name):
+                self.rename(str(before), row.name)
             self.names[row.id] = row.name
             self.devices[row.name] = row.id
         former = {
@@ -136,36 +136,36 @@ class Catalog:
         return made
 
     def rename(self, old: str, new: str) -> None:
-        """A device has another name in the store. Others look meanwhile: each step is whole."""
+        """Renames a device. Other threads read meanwhile: each step leaves a consistent state."""
         number = self.devices[old]
         mine = self.by_device.get(number, [])
-        keys = {one.id: one.name for one in mine}
-        self.series = {**self.series, **{(new, *one.name[1:]): one for one in mine}}
+        keys = {entry.id: entry.name for entry in mine}
+        self.series = {**self.series, **{(new, *entry.name[1:]): entry for entry in mine}}
         self.devices[new], self.names[number] = number, new
-        for one in mine:
-            one.name = new, *one.name[1:]
+        for entry in mine:
+            entry.name = new, *entry.name[1:]
         self._reclaimed.discard(old)
         self.renamed.pop(new, None)
         self.renamed.update(
             {name: new for name, now in self.renamed.items() if now == old} | {old: new}
         )
         gone = set(keys.values())
-        self.series = {name: one for name, one in self.series.items() if name not in gone}
+        self.series = {name: entry for name, entry in self.series.items() if name not in gone}
         del self.devices[old]
 
     def absorb(self, old: str, new: str) -> None:
-        """A device became a part of another one, in the store."""
+        """Merges a device's series into another device's, as the store has done."""
         gone = self.devices[old]
         mine = self.by_device.pop(gone, [])
-        for one in mine:
-            other = self.series.get((new, *one.name[1:]))
-            if other is not None and one.first is not None and one.last is not None:
-                other.widen(one.first, one.last)
+        for entry in mine:
+            target = self.series.get((new, *entry.name[1:]))
+            if target is not None and entry.first is not None and entry.last is not None:
+                target.widen(entry.first, entry.last)
         self.renamed.update(
             {name: new for name, now in self.renamed.items() if now == old} | {old: new}
         )
-        ids = {one.id for one in mine}
-        self.series = {name: one for name, one in self.series.items() if one.id not in ids}
+        ids = {entry.id for entry in mine}
+        self.series = {name: entry for name, entry in self.series.items() if entry.id not in ids}
         for number in ids:
             del self.by_id[number]
             self.sunk.pop(number, None)
@@ -176,7 +176,7 @@ class Catalog:
         self._reclaimed.add(name)
         self.renamed.pop(name, None)
 
-    def _found(self, row: Any, first: int | None, last: int | None) -> None:
+    def _add_row(self, row: Any, first: int | None, last: int | None) -> None:
         """A series of the store, and the times of its first and newest sample, if it has any."""
         name = self.names[row.device_id], row.quantity, row.unit
         kind = Kind(row.kind)
@@ -186,20 +186,20 @@ class Catalog:
             if described is not None and described.kind is not kind:
                 kind = described.kind
                 self._turned.append({"number": row.id, "kind": kind})
-        known = CatalogSeries(row.id, name, kind)
+        entry = CatalogSeries(row.id, name, kind)
         if first is not None:
-            known.widen(first, first if last is None else last)
-        self._add(known, row.device_id)
+            entry.widen(first, first if last is None else last)
+        self._add(entry, row.device_id)
 
-    def _add(self, known: CatalogSeries, owner: int) -> None:
-        self._next = max(self._next, known.id + 1)
+    def _add(self, entry: CatalogSeries, owner: int) -> None:
+        self._next = max(self._next, entry.id + 1)
         # A reader may look at any moment: the entry is whole before it can be found.
-        self.by_id[known.id] = known
-        self.by_device[owner] = [*self.by_device.get(owner, ()), known]
-        self.series[known.name] = known
+        self.by_id[entry.id] = entry
+        self.by_device[owner] = [*self.by_device.get(owner, ()), entry]
+        self.series[entry.name] = entry
 
     def device(self, name: str) -> int:
-        """The device's number. There is one writer, so it numbers new ones by itself."""
+        """The device's number; a new device gets the next one, as there is one writer only."""
         name = self.renamed.get(name, name)
         if name not in self.devices:
             new = max(self.names, default=0) + 1
@@ -210,51 +210,51 @@ class Catalog:
             self._new_devices.append({"id": new, "name": name})
         return self.devices[name]
 
-    def owner(self, one: int) -> int:
+    def owner(self, number: int) -> int:
         """The number of a series' device."""
-        return self.devices[self.by_id[one].name[0]]
+        return self.devices[self.by_id[number].name[0]]
 
-    def one(self, owner: str, quantity: str, unit: str) -> int:
+    def series_id(self, owner: str, quantity: str, unit: str) -> int:
         """The series' number; a new one is inserted by `settle`."""
         name = self.renamed.get(owner, owner), quantity, unit
-        known = self.series.get(name)
-        if known is None:
-            known = self._make(name)
-        return known.id
+        entry = self.series.get(name)
+        if entry is None:
+            entry = self._make(name)
+        return entry.id
 
     def _make(self, name: Name) -> CatalogSeries:
         described = describe(name[1], name[2])
         kind = described.kind if described else Kind.GAUGE
         owner = self.device(name[0])
-        known = CatalogSeries(self._number(owner), name, kind)
-        self._add(known, owner)
-        self._new_series.append(self._row(known))
-        return known
+        entry = CatalogSeries(self._number(owner), name, kind)
+        self._add(entry, owner)
+        self._new_series.append(self._row(entry))
+        return entry
 
     def _number(self, owner: int) -> int:
-        """Of the owner's next series; where others number theirs, each device has its own ones."""
+        """The next free number of a series; in a cluster each device has a range of its own."""
         if not self.shared:
             return self._next
         first = owner << SERIES_BITS
-        ours = (one.id for one in self.by_device.get(owner, ()))
-        number = max((one for one in ours if one >> SERIES_BITS == owner), default=first) + 1
+        ours = (entry.id for entry in self.by_device.get(owner, ()))
+        number = max((used for used in ours if used >> SERIES_BITS == owner), default=first) + 1
         while number in self.by_id:
             number += 1
         return number
 
     def abandon(self, held: Container[int]) -> None:
-        """Series of other devices that the store does not have yet are nobody's."""
+        """Forgets series without a row in the database whose devices are not held here."""
         for row in [row for row in self._new_series if row["device_id"] not in held]:
-            known = self.by_id.pop(int(str(row["id"])))
+            entry = self.by_id.pop(int(str(row["id"])))
             self._new_series.remove(row)
-            del self.series[known.name]
-            owner = self.devices[known.name[0]]
-            self.by_device[owner] = [one for one in self.by_device[owner] if one is not known]
+            del self.series[entry.name]
+            owner = self.devices[entry.name[0]]
+            self.by_device[owner] = [other for other in self.by_device[owner] if other is not entry]
 
-    def _row(self, known: CatalogSeries) -> dict[str, object]:
-        owner, quantity, unit = known.name
-        row = {"id": known.id, "device_id": self.devices[owner], "quantity": quantity}
-        return {**row, "unit": unit, "kind": known.kind}
+    def _row(self, entry: CatalogSeries) -> dict[str, object]:
+        owner, quantity, unit = entry.name
+        row = {"id": entry.id, "device_id": self.devices[owner], "quantity": quantity}
+        return {**row, "unit": unit, "kind": entry.kind}
 
     @property
     def fresh(self) -> bool:
@@ -265,11 +265,11 @@ class Catalog:
         """These are in the store."""
         for chunk in chunks:
             for column in chunk.columns:
-                known = self.by_id[column.series]
+                entry = self.by_id[column.series]
                 first, last = chunk.times[column.rows[0]], chunk.times[column.rows[-1]]
-                if known.first is not None and first < known.first:
-                    self.sunk[known.id] = first
-                known.widen(first, last)
+                if entry.first is not None and first < entry.first:
+                    self.sunk[entry.id] = first
+                entry.widen(first, last)
 
     def settle(self, connection: Connection, chunks: Iterable[Chunk]) -> None:
         """Writes the new devices and series, whose first samples are in `chunks`."""
@@ -288,8 +288,8 @@ class Catalog:
 
     def _first(self, number: object, firsts: dict[object, int]) -> int | None:
         # One that an earlier database had is known from before.
-        known = self.by_id[number].first if isinstance(number, int) else None
-        times = [time for time in (known, firsts.get(number)) if time is not None]
+        stored = self.by_id[number].first if isinstance(number, int) else None
+        times = [time for time in (stored, firsts.get(number)) if time is not None]
         return min(times, default=None)
 
     def settled(self) -> None:
@@ -305,23 +305,25 @@ class Catalog:
 
 
 def series_checksum(connection: Connection) -> tuple[object, ...]:
-    """What is another one where series were made, or reach to other times."""
-    known = connection.execute(select(func.count(), func.sum(series.c.first))).one()
+    """Changes where series were added or reach to other times."""
+    firsts = connection.execute(select(func.count(), func.sum(series.c.first))).one()
     lasts = connection.execute(select(func.count(), func.sum(newest.c.time))).one()
-    return *known, *lasts
+    return *firsts, *lasts
 
 
 def _lasts(connection: Connection) -> dict[int, int]:
-    """By series; what is no time is not known."""
-    found = connection.execute(select(newest.c.series_id, newest.c.time))
-    return {one: time for one, time in found if isinstance(time, int) and 0 <= time <= MOST_TIME}
+    """The newest time (Unix ms) by series; rows with an impossible time are left out."""
+    rows = connection.execute(select(newest.c.series_id, newest.c.time))
+    return {
+        number: time for number, time in rows if isinstance(time, int) and 0 <= time <= MOST_TIME
+    }
 
 
 def _extent(
-    connection: Connection, one: int, owner: int, first: int | None, last: int | None
+    connection: Connection, number: int, owner: int, first: int | None, last: int | None
 ) -> tuple[int | None, int | None]:
-    """Where one of both is not written yet, or somebody took its row: what is known besides."""
-    mine = rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
+    """First and last time of a series from blocks and roll-ups, where the row lacks one of them."""
+    mine = rollup.c.id.between(rollup_id(number, 0), rollup_id(number + 1, 0) - 1)
     days = select(rollup.c.first_time, rollup.c.last_time).where(mine, rollup.c.n > 0)
     for row in connection.execute(days.order_by(rollup.c.id).limit(1)):
         first = row.first_time if first is None else first
@@ -333,20 +335,20 @@ def _extent(
         # Days that are not closed yet have blocks only.
         day = (first if last is None else last) // DAY
         keys = [key for later in range(_OPEN_DAYS) for key in block_ids(owner, day + later)]
-        found = connection.scalar(select(func.max(block.c.t1)).where(block.c.id.in_(keys)))
-        last = max((time for time in (last, found) if time is not None), default=None)
+        newest_end = connection.scalar(select(func.max(block.c.t1)).where(block.c.id.in_(keys)))
+        last = max((time for time in (last, newest_end) if time is not None), default=None)
     return first, last
 
 
 def _firsts(chunks: Iterable[Chunk]) -> dict[object, int]:
-    found: dict[object, int] = {}
+    firsts: dict[object, int] = {}
     for chunk in chunks:
         for column in chunk.columns:
             time = chunk.times[column.rows[0]]
-            found[column.series] = min(time, found.get(column.series, time))
-    return found
+            firsts[column.series] = min(time, firsts.get(column.series, time))
+    return firsts
 
 
-def with_samples(known: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
+def with_samples(listed: Iterable[CatalogSeries]) -> Iterator[CatalogSeries]:
     """Those that have samples."""
-    return (one for one in known if one.first is not None and one.last is not None)
+    return (each for each in listed if each.first is not None and each.last is not None)

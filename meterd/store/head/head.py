@@ -50,7 +50,7 @@ class _Device:
 
 @dataclass(frozen=True, slots=True)
 class _Parked:
-    """Copies of what is in the spool, in one record of it."""
+    """Copies of the batches that one record of the spool holds."""
 
     key: int
     copies: Sequence[SeriesBatch]
@@ -147,23 +147,23 @@ class Head:
 
     @property
     def moves(self) -> int:
-        """Changes when what waits does, other than by what is taken: see `confirm`, `forget`."""
+        """A counter that changes when rows leave the head other than by `confirm` and `forget`."""
         return self._moves
 
     def uncommitted(self, most: int) -> list[SeriesBatch]:
         """Copies of the rows that are not in the WAL, about `most` samples, oldest first."""
-        found: list[SeriesBatch] = []
+        copies: list[SeriesBatch] = []
         for batch in self._all():
             rows = max(1, most // max(1, len(batch.columns)))
             with self._guard:
                 end = min(len(batch.times), batch.kept + rows)
                 if end == batch.kept:
                     continue
-                found.append(batch.copy(batch.kept, end))
-            most -= len(found[-1].times) * len(batch.columns)
+                copies.append(batch.copy(batch.kept, end))
+            most -= len(copies[-1].times) * len(batch.columns)
             if most <= 0:
                 break
-        return found
+        return copies
 
     def confirm(self, written: Sequence[SeriesBatch], moves: int | None = None) -> int:
         """Marks these copies as committed; returns how many samples they hold.
@@ -202,7 +202,7 @@ class Head:
             samples = self.forget(moved, moves)
             if samples:
                 self._parked = [*self._parked, _Parked(key, moved, samples)]
-                surplus = sum(one.samples for one in self._parked) + self._waiting - most
+                surplus = sum(parked.samples for parked in self._parked) + self._waiting - most
                 while self._parked and surplus > 0:
                     surplus -= self._parked[0].samples
                     self._parked = self._parked[1:]
@@ -211,11 +211,11 @@ class Head:
     def unmark_spooled(self, key: int) -> None:
         """Drops the rows that were kept for readers while the record `key` was in the spool."""
         with self._changing:
-            self._parked = [one for one in self._parked if one.key != key]
+            self._parked = [parked for parked in self._parked if parked.key != key]
 
     def _aside(self) -> list[SeriesBatch]:
         """Rows that are in the spool and still in memory, oldest first."""
-        return [batch for one in self._parked for batch in one.copies]
+        return [batch for parked in self._parked for batch in parked.copies]
 
     def _less(self, copies: Sequence[SeriesBatch]) -> int:
         samples = _samples(copies)
@@ -244,7 +244,7 @@ class Head:
                         batch.kept = 0
 
     def renumber(self) -> None:
-        """Forgets the series numbers that batches keep: another database gives others."""
+        """Forgets the series numbers that batches cache: another database has others."""
         with self._changing:
             for batch in self._all():
                 with self._guard:
@@ -257,10 +257,10 @@ class Head:
                 self._moves += 1
                 gone = self._devices.pop(device, _Device())
             gone.close()
-            return self._less([one.copy(one.kept, len(one.times)) for one in gone.closed])
+            return self._less([batch.copy(batch.kept, len(batch.times)) for batch in gone.closed])
 
     def sealed(self, device: str, before: int, seen: Iterable[Looked]) -> list[Looked]:
-        """Drops rows older than `before` among those that compaction saw: they are in blocks.
+        """Drops rows older than `before` among those that compaction saw: blocks have them.
 
         Returns how many rows of each are left of those.
         """
@@ -289,15 +289,15 @@ class Head:
 
         `within`: those that have none of start <= time < end (Unix ms) may be left out.
         """
-        found = [] if kept else [one for one in self._aside() if one.device == device]
+        copies = [] if kept else [copy for copy in self._aside() if copy.device == device]
         for batch in self._of(device):
             bounds = batch.bounds
             if within and bounds and not (bounds[0] < within[1] and within[0] <= bounds[1]):
                 continue
             with self._guard:
                 rows = batch.kept if kept else len(batch.times)
-                found.append(self._copy(batch, rows))
-        return [one for one in found if one.times]
+                copies.append(self._copy(batch, rows))
+        return [copy for copy in copies if copy.times]
 
     def _copy(self, batch: SeriesBatch, rows: int) -> SeriesBatch:
         """The first so many rows. The lock is held."""
@@ -309,32 +309,34 @@ class Head:
 
     def tails(self) -> list[SeriesBatch]:
         """Copies of the newest rows in the WAL, as many as hold one of each layout."""
-        kept = (one for name in self.devices() for one in self.batches(name, kept=True))
-        return [one.tail() for one in kept]
+        committed = (batch for name in self.devices() for batch in self.batches(name, kept=True))
+        return [batch.tail() for batch in committed]
 
     def names(self) -> set[tuple[str, str, str]]:
         """Device, quantity and unit of each series here."""
         every = (*self._aside(), *self._all())
-        return {(one.device, *column) for one in every if one.times for column in one.columns}
+        return {
+            (batch.device, *column) for batch in every if batch.times for column in batch.columns
+        }
 
     def extents(self) -> dict[tuple[str, str, str], tuple[int, int]]:
         """The first and last time of each series here."""
-        found: dict[tuple[str, str, str], tuple[int, int]] = {}
-        for device in {*self.devices(), *(one.device for one in self._aside())}:
+        extents: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for device in {*self.devices(), *(copy.device for copy in self._aside())}:
             for batch in self.batches(device):
                 for kind, first, last in batch.extents():
                     for place in kind.places:
                         name = device, *batch.columns[place]
-                        known = found.get(name, (first, last))
-                        found[name] = min(known[0], first), max(known[1], last)
-        return found
+                        extent = extents.get(name, (first, last))
+                        extents[name] = min(extent[0], first), max(extent[1], last)
+        return extents
 
     def devices(self) -> list[str]:
         with self._guard:
             return list(self._devices)
 
     def oldest(self, device: str) -> int | None:
-        """The time (Unix ms) of the device's oldest poll here, but for what is spooled."""
+        """The time (Unix ms) of the device's oldest poll in memory, spooled ones left out."""
         firsts: list[int] = []
         for batch in self._of(device):
             bounds, times = batch.bounds, batch.times
@@ -351,13 +353,13 @@ class Head:
 
     def newest(self) -> dict[str, int]:
         """The time (Unix ms) of each device's newest poll here."""
-        found: dict[str, int] = {}
+        newest: dict[str, int] = {}
         for batch in (*self._aside(), *self._all()):
             bounds, times = batch.bounds, batch.times
             if times:
                 last = max(times) if bounds is None else bounds[1]
-                found[batch.device] = max(last, found.get(batch.device, last))
-        return found
+                newest[batch.device] = max(last, newest.get(batch.device, last))
+        return newest
 
     def _all(self) -> Iterator[SeriesBatch]:
         for device in self.devices():
@@ -370,7 +372,7 @@ def _samples(copies: Sequence[SeriesBatch]) -> int:
 
 def as_batches(polls: Iterable[Poll]) -> list[SeriesBatch]:
     """Polls as columns, for Writer.put; of each device in this order."""
-    found = Head()
+    head = Head()
     for poll in polls:
-        found.take(poll)
-    return [one for device in found.devices() for one in found.batches(device)]
+        head.take(poll)
+    return [batch for device in head.devices() for batch in head.batches(device)]

@@ -41,18 +41,18 @@ class PollDecoder:
             for place, doubt in quality_flags_of(column):
                 doubts.setdefault(column.rows[place], {})[column.series] = doubt
         for number, (time, cells) in enumerate(zip(chunk.times, rows, strict=True)):
-            series = tuple(one for one, _ in cells)
+            series = tuple(number_ for number_, _ in cells)
             values = tuple(value if value == value else None for _, value in cells)
             doubted = {
-                place: doubts[number][one]
-                for place, one in enumerate(series)
-                if one in doubts.get(number, ())
+                place: doubts[number][cell]
+                for place, cell in enumerate(series)
+                if cell in doubts.get(number, ())
             }
             yield Poll(device, time, self._layout(series), values, doubted)
 
     def _layout(self, series: tuple[int, ...]) -> Layout:
         if series not in self._layouts:
-            self._layouts[series] = _layout_of(tuple(self._names(one)[1:] for one in series))
+            self._layouts[series] = _layout_of(tuple(self._names(number)[1:] for number in series))
         return self._layouts[series]
 
 
@@ -100,9 +100,9 @@ def replay(
                 strange(damaged, chunks)
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
             catalog.note(chunks)
-            told = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
+            decoded = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
             # Layouts that took turns are chunks of their own.
-            for poll in sorted(chain.from_iterable(told), key=attrgetter("time")):
+            for poll in sorted(chain.from_iterable(decoded), key=attrgetter("time")):
                 if poll.values:
                     head.take(poll)
     return newest
@@ -113,27 +113,29 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
 
 
 def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
-    """The first device or series that nobody knows, or a series that is another device's."""
+    """The first device or series that the catalogue lacks, or a series of another device,
+    as text.
+    """
     for chunk in chunks:
         name = catalog.names.get(chunk.device)
         if name is None:
             return f"device {chunk.device}"
         for column in chunk.columns:
-            known = catalog.by_id.get(column.series)
-            if known is None or known.name[0] != name:
+            entry = catalog.by_id.get(column.series)
+            if entry is None or entry.name[0] != name:
                 return f"series {column.series} of {name}"
     return ""
 
 
 def _known_chunks(chunks: Iterable[Chunk], catalog: Catalog) -> list[Chunk]:
-    """What is left of these without what `_strange` tells of."""
-    found = []
+    """The chunks without the devices and series that the catalogue lacks."""
+    known = []
     for chunk in chunks:
-        owned = {one.id for one in catalog.by_device.get(chunk.device, ())}
+        owned = {entry.id for entry in catalog.by_device.get(chunk.device, ())}
         columns = tuple(column for column in chunk.columns if column.series in owned)
         if columns:
-            found.append(Chunk(chunk.device, chunk.times, columns))
-    return found
+            known.append(Chunk(chunk.device, chunk.times, columns))
+    return known
 
 
 def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
@@ -142,11 +144,11 @@ def wal_chunks(batches: Sequence[SeriesBatch], catalog: Catalog) -> list[Chunk]:
     for batch in batches:
         owner = catalog.device(batch.device)
         chunks = by_device.setdefault(batch.device, [])
-        chunks += (chunk for chunk in batch.rows(owner, catalog.one) if chunk.times)
+        chunks += (chunk for chunk in batch.rows(owner, catalog.series_id) if chunk.times)
     return [chunk for chunks in by_device.values() for chunk in _for_journal(chunks)]
 
 
 def _for_journal(chunks: list[Chunk]) -> list[Chunk]:
-    """Chunks as they are where they are RowBatches, which is quicker; else merged into one."""
+    """RowBatches as they are, since they encode faster; other chunks merged into one."""
     rows = len(chunks) == 1 or all(isinstance(chunk, RowBatch) for chunk in chunks)
     return chunks if rows else [merge(chunks)]

@@ -94,17 +94,17 @@ class SeriesBatch:
         layout = Layout.of([column])
         cells = without_infinities(chunk.columns[0])
         times, shared = chunk.times_of(cells), dict[QualityFlag, Mapping[int, QualityFlag]]()
-        doubts = {at: shared.setdefault(one, {0: one}) for at, one in quality_flags_of(cells)}
+        doubts = {at: shared.setdefault(flag, {0: flag}) for at, flag in quality_flags_of(cells)}
         for start in range(0, len(times), _MOST_ROWS):
             some = times[start : start + _MOST_ROWS]
-            one = cls.of(device, (column,))
-            one.number(layout)
-            one.times, one.kinds = some, array("B", bytes(len(some)))
-            one.tables = {0: cells.values[start : start + _MOST_ROWS]}
+            batch = cls.of(device, (column,))
+            batch.number(layout)
+            batch.times, batch.kinds = some, array("B", bytes(len(some)))
+            batch.tables = {0: cells.values[start : start + _MOST_ROWS]}
             places = range(start, start + len(some))
-            one.doubts = {row - start: doubts[row] for row in places if row in doubts}
-            one.end()
-            yield one
+            batch.doubts = {row - start: doubts[row] for row in places if row in doubts}
+            batch.end()
+            yield batch
 
     def follow(self, layout: Layout) -> "SeriesBatch":
         """An empty batch to follow this one, with the columns of a layout.
@@ -120,7 +120,7 @@ class SeriesBatch:
             return replace(self, **_nothing())
         more = (self.columns[place] for place in places)
         mine = set(new)
-        return SeriesBatch.of(self.device, (*new, *(one for one in more if one not in mine)))
+        return SeriesBatch.of(self.device, (*new, *(added for added in more if added not in mine)))
 
     def template(self) -> "SeriesBatch":
         """An empty one with these columns, for another head and its thread.
@@ -135,12 +135,12 @@ class SeriesBatch:
 
     def number(self, layout: Layout) -> int | None:
         """The layout's number here; None where it has columns that this batch has not."""
-        found = self.known.get(id(layout))
-        return self._learn(layout) if found is None else found
+        number = self.known.get(id(layout))
+        return self._learn(layout) if number is None else number
 
     def _learn(self, layout: Layout) -> int | None:
         columns = tuple(zip(layout.quantities, layout.units, strict=True))
-        if len(self.seen) >= _MOST_KINDS or any(one not in self.index for one in columns):
+        if len(self.seen) >= _MOST_KINDS or any(column not in self.index for column in columns):
             return None
         self.known[id(layout)] = len(self.seen)
         # The layout is kept, so that its id() is not given to another one.
@@ -160,7 +160,7 @@ class SeriesBatch:
             }
         # Nulls, too, are no numbers between these.
         if not -LARGEST <= sum(row) <= LARGEST and has_infinity(row):
-            row = self._tame(row, kind)
+            row = self._without_infinities(row, kind)
         self.times.append(poll.time)
         self.kinds.append(number)
         table = self.tables.get(number)
@@ -169,12 +169,12 @@ class SeriesBatch:
         else:
             table.extend(row)
 
-    def _tame(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
+    def _without_infinities(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
         """Replaces infinities by nulls of quality `invalid`."""
         wild = [abs(value) > LARGEST for value in row]
-        known = self.doubts.get(len(self.times), {})
-        found = dict.fromkeys(compress(kind.places, wild), _WILD)
-        self.doubts[len(self.times)] = {**known, **found}
+        flags = self.doubts.get(len(self.times), {})
+        wild_flags = dict.fromkeys(compress(kind.places, wild), _WILD)
+        self.doubts[len(self.times)] = {**flags, **wild_flags}
         return array("d", [_NAN if odd else one for odd, one in zip(wild, row, strict=True)])
 
     def end(self) -> None:
@@ -238,7 +238,7 @@ class SeriesBatch:
             rest.times.extend(self.times[start:end])
             rest.kinds.extend(self.kinds[start:end])
         rest.tables = _tables_of(self, left)
-        rest.doubts = {moved[row]: one for row, one in self.doubts.items() if row in moved}
+        rest.doubts = {moved[row]: flag for row, flag in self.doubts.items() if row in moved}
         rest.kept = sum(max(0, min(self.kept, end) - start) for start, end in left)
         rest.end()
         return rest
@@ -295,13 +295,13 @@ class SeriesBatch:
         numbers = set(self.kinds)
         if len(numbers) < 2 or self.doubts or any(map(ge, self.times, self.times[1:])):
             return list(self.chunks(device, naming))
-        found: list[Chunk] = []
+        batches: list[Chunk] = []
         for number in sorted(numbers):
             sheet = self._sheet(device, naming, number)
             if sheet is None:
                 return list(self.chunks(device, naming))
-            found.append(sheet)
-        return found
+            batches.append(sheet)
+        return batches
 
     def _runs(self) -> Iterator[tuple[int, int]]:
         """Rows of ascending times: all of them, unless the clock was set back."""
@@ -313,16 +313,19 @@ class SeriesBatch:
             sheet = self._sheet(device, naming, next(iter(self.tables)))
             if sheet is not None:
                 return sheet
-        found = [self.column(place, one) for one, place in self._order(naming)]
-        return Chunk(device, self.times, tuple([column for column in found if column.values]))
+        columns = [self.column(place, series) for series, place in self._order(naming)]
+        return Chunk(device, self.times, tuple([column for column in columns if column.values]))
 
     def _sheet(self, device: int, naming: Naming, number: int) -> RowBatch | None:
         """All rows of one layout; None where something is null."""
         kind = self.seen[number]
         if kind.places not in self.laid:
-            listed = [one for one in self._order(naming) if one[1] in kind.column_of]
-            found = tuple(one for one, _ in listed), tuple(kind.column_of[at] for _, at in listed)
-            self.laid[kind.places] = found
+            listed = [pair for pair in self._order(naming) if pair[1] in kind.column_of]
+            laid = (
+                tuple(series for series, _ in listed),
+                tuple(kind.column_of[at] for _, at in listed),
+            )
+            self.laid[kind.places] = laid
         ids, columns = self.laid[kind.places]
         if not ids:
             return None
@@ -337,10 +340,10 @@ class SeriesBatch:
         return RowBatch(device, times, ids, values) if whole == whole else None
 
     def _order(self, naming: Naming) -> list[tuple[int, int]]:
-        """(series, place) of each column, ascending by series. Numbers stay what they are."""
+        """(series, place) of each column, ascending by series; cached, as numbers do not change."""
         if not self.order:
             names = enumerate(self.columns)
-            self.order += sorted((naming(self.device, *one), place) for place, one in names)
+            self.order += sorted((naming(self.device, *name), place) for place, name in names)
         return self.order
 
     def column(self, place: int, series: int) -> ChunkColumn:
@@ -358,12 +361,12 @@ class SeriesBatch:
                 lanes[number] = table[kind.column_of[place] :: len(kind.places)]
         if len(lanes) < 2:
             return next(iter(lanes.values()), array("d"))
-        found, at = array("d"), dict.fromkeys(lanes, 0)
+        values, at = array("d"), dict.fromkeys(lanes, 0)
         for number, count in self._turns():
             if number in lanes:
-                found.extend(lanes[number][at[number] : at[number] + count])
+                values.extend(lanes[number][at[number] : at[number] + count])
                 at[number] += count
-        return found
+        return values
 
     def _turns(self) -> Sequence[tuple[int, int]]:
         """Runs of equal layouts: (number of the layout, rows)."""
@@ -418,16 +421,16 @@ def _tables_of(batch: SeriesBatch, left: Sequence[tuple[int, int]]) -> "dict[int
     That of a layout without a column is empty.
     """
     kinds = batch.kinds.tobytes()
-    found: dict[int, array[float]] = {}
+    tables: dict[int, array[float]] = {}
     for number, table in batch.tables.items():
         width, at, last = len(batch.seen[number].places), 0, 0
         for start, end in left:
             at += kinds.count(number, last, start)
             if count := kinds.count(number, start, end):
-                mine = found.setdefault(number, array("d"))
+                mine = tables.setdefault(number, array("d"))
                 mine.extend(table[at * width : (at + count) * width])
             at, last = at + count, end
-    return found
+    return tables
 
 
 def quality_flags_of(column: ChunkColumn) -> Iterator[tuple[int, QualityFlag]]:

@@ -31,12 +31,12 @@ class ReadableHead(Protocol):
     def devices(self) -> list[str]: ...
 
     def oldest(self, device: str) -> int | None:
-        """The first time of a device; None where nothing of it is in memory."""
+        """The oldest time (Unix ms) of the device in memory; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadView:
-    """What the writer knows that is not, or not only, in the database: for readers."""
+    """What the writer has in memory, for readers."""
 
     head: ReadableHead
     catalog: Catalog
@@ -53,7 +53,7 @@ def newest_rows(batch: SeriesBatch, catalog: Catalog) -> Iterator[Row]:
         if doubt is None and isnan(value):
             quality = Quality.INVALID
         yield {
-            "series_id": catalog.one(batch.device, *column),
+            "series_id": catalog.series_id(batch.device, *column),
             "time": time,
             "value": None if isnan(value) else value,
             "quality": QUALITIES[quality],
@@ -63,8 +63,8 @@ def newest_rows(batch: SeriesBatch, catalog: Catalog) -> Iterator[Row]:
 
 def last_times(head: ReadableHead, catalog: Catalog) -> dict[str, int]:
     """The last time (Unix ms) of each device, committed or not."""
-    found = head.newest()
-    for known in list(catalog.by_id.values()):
-        if known.last is not None:
-            found[known.name[0]] = max(known.last, found.get(known.name[0], known.last))
-    return found
+    newest = head.newest()
+    for entry in list(catalog.by_id.values()):
+        if entry.last is not None:
+            newest[entry.name[0]] = max(entry.last, newest.get(entry.name[0], entry.last))
+    return newest

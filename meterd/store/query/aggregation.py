@@ -91,7 +91,7 @@ class Buckets:
             self.pieces.append(self._folded(lanes, starts, n, first, len(track.times)))
 
     def add_piece(self, piece: PartialAggregate) -> None:
-        """Aggregates of what is younger than all before; starts may be any time in a bucket."""
+        """Adds aggregates younger than all before; starts may lie anywhere in a bucket."""
         if len(piece.starts):
             starts = self.edges.begin(piece.starts)
             lanes = [np.asarray(lane, np.float64) for lane in piece[1:]]

@@ -16,7 +16,7 @@ _Key = tuple[int, int, bytes]
 
 @dataclass(slots=True)
 class _CachedBlock:
-    """What was asked for of one block; None for series that it does not have."""
+    """Decoded series of one block; None for series that it does not have."""
 
     found: dict[int, SeriesArray | None] = field(default_factory=dict)
     size: int = 0
@@ -32,7 +32,7 @@ class BlockCache:
         self._size = 0
         self._blocks: OrderedDict[_Key, _CachedBlock] = OrderedDict()
 
-    def tracks(
+    def arrays(
         self, number: int, body: bytes, wanted: Sequence[int]
     ) -> list[tuple[int, SeriesArray]]:
         """The wanted series of the block with that key. Raises StoreError (corrupt).
@@ -43,25 +43,25 @@ class BlockCache:
         key = number, len(body), bytes(body[-4:])
         with self._guard:
             block = self._blocks.get(key)
-            known = {} if block is None else dict(block.found)
+            cached = {} if block is None else dict(block.found)
             if block is not None:
                 self._blocks.move_to_end(key)
-        missing = [one for one in wanted if one not in known]
+        missing = [series for series in wanted if series not in cached]
         if missing:
             fresh = dict.fromkeys(missing, None) | dict(of_block(body, missing))
-            known |= fresh
-            self._keep(key, fresh)
-        return [(one, track) for one in wanted if (track := known[one]) is not None]
+            cached |= fresh
+            self._add(key, fresh)
+        return [(series, array) for series in wanted if (array := cached[series]) is not None]
 
-    def _keep(self, key: _Key, fresh: dict[int, SeriesArray | None]) -> None:
+    def _add(self, key: _Key, fresh: dict[int, SeriesArray | None]) -> None:
         with self._guard:
             block = self._blocks.setdefault(key, _CachedBlock())
             before = block.size
             block.found |= fresh
-            there = [track for track in block.found.values() if track is not None]
+            arrays_ = [array for array in block.found.values() if array is not None]
             # Series of one block mostly share their times.
-            times = {id(base): base.nbytes for base in map(_base, there)}
-            arrays = sum(times.values()) + sum(track.values.nbytes for track in there)
+            times = {id(base): base.nbytes for base in map(_base, arrays_)}
+            arrays = sum(times.values()) + sum(array.values.nbytes for array in arrays_)
             # Also where it has none of the series: a long window meets thousands of such blocks.
             block.size = _OVERHEAD + arrays
             self._size += block.size - before

@@ -38,7 +38,7 @@ _DAYS = 20  # asked for in one statement: at most 480 keys
 
 
 class BlockReader:
-    """The store as it was when the transaction began; without a connection it is empty."""
+    """A snapshot of the store's blocks; empty without a connection."""
 
     def __init__(self, connection: Connection | None, decoded: BlockCache) -> None:
         self._connection = connection
@@ -63,22 +63,24 @@ class BlockReader:
     ) -> Iterator[tuple[int, dict[int, SeriesArray]]]:
         """(day, what its blocks hold of the wanted series), for the days that have blocks."""
         for start in range(0, len(days), _DAYS):
-            some = days[start : start + _DAYS]
-            found: dict[int, list[tuple[int, bytes]]] = {}
-            for key, body in self._bodies([one for day in some for one in block_ids(device, day)]):
-                found.setdefault(block_hour(key) // DAY, []).append((key, body))
-            for day in some:
-                if day in found:
-                    yield day, self._tracks(found[day], wanted)
+            batch = days[start : start + _DAYS]
+            by_day: dict[int, list[tuple[int, bytes]]] = {}
+            for key, body in self._bodies(
+                [number for day in batch for number in block_ids(device, day)]
+            ):
+                by_day.setdefault(block_hour(key) // DAY, []).append((key, body))
+            for day in batch:
+                if day in by_day:
+                    yield day, self._tracks(by_day[day], wanted)
 
     def _tracks(
         self, blocks: Sequence[tuple[int, bytes]], wanted: Sequence[int]
     ) -> dict[int, SeriesArray]:
-        found: dict[int, list[SeriesArray]] = {}
+        by_series: dict[int, list[SeriesArray]] = {}
         for key, body in blocks:
-            for one, track in self._decoded.tracks(key, body, wanted):
-                found.setdefault(one, []).append(track)
-        return {one: concatenate(tracks) for one, tracks in found.items()}
+            for number, array in self._decoded.arrays(key, body, wanted):
+                by_series.setdefault(number, []).append(array)
+        return {number: concatenate(arrays) for number, arrays in by_series.items()}
 
     def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if self._connection is not None:
@@ -86,66 +88,68 @@ class BlockReader:
                 yield row.id, row.body
 
     def quarters(
-        self, one: int, first: int, end: int
+        self, series: int, first: int, end: int
     ) -> Iterator[tuple[int, dict[int, rollups.QuarterRollup]]]:
         """(day, its quarter hours) of a series' roll-ups, from day `first` to before `end`."""
         if self._connection is None:
             return
-        for row in self._connection.execute(_rolled("day", "quarters"), _keys(one, first, end)):
+        for row in self._connection.execute(_rolled("day", "quarters"), _keys(series, first, end)):
             yield row.day, rollups.unpack(row.quarters)[1]
 
     def counter_days(
-        self, one: int, first: int, end: int, *, total: bool
+        self, series: int, first: int, end: int, *, total: bool
     ) -> Iterator[tuple[int, CounterDay]]:
         """(day, its samples) of a counter's roll-ups, from day `first` to before `end`."""
         if self._connection is None:
             return
-        for row in self._connection.execute(_rolled(*_COUNTED), _keys(one, first, end)):
+        for row in self._connection.execute(_rolled(*_COUNTED), _keys(series, first, end)):
             if row.n and row.last is not None:
                 yield row.day, _counter_day(row, total=total)
 
-    def nearest_rolled(self, one: int, day: int, *, later: bool) -> int | None:
+    def nearest_rolled(self, series: int, day: int, *, later: bool) -> int | None:
         """The next day after this one that has roll-ups of samples, or the last one before."""
         if self._connection is None:
             return None
-        keys = _keys(one, day + 1, _LAST_DAY) if later else _keys(one, 0, day)
-        found: int | None = self._connection.scalar(_NEXT if later else _PREVIOUS, keys)
-        return found
+        keys = _keys(series, day + 1, _LAST_DAY) if later else _keys(series, 0, day)
+        nearest: int | None = self._connection.scalar(_NEXT if later else _PREVIOUS, keys)
+        return nearest
 
     def dirty_days(self, device: int) -> set[int]:
-        """The days whose roll-ups do not say what the device's blocks hold."""
+        """The days whose roll-ups do not match the device's blocks."""
         return {day for owner, day in map(dirty_of, self._dirty) if owner == device}
 
-    def pieces(self, one: int, first: int, end: int, agg: str) -> PartialAggregate | None:
+    def pieces(self, series: int, first: int, end: int, agg: str) -> PartialAggregate | None:
         """The quarter hours of a series that have samples, as far as `agg` needs them.
 
         Of the days from `first` to before `end`; their last is not known.
         """
         if self._connection is None:
             return None
-        bodies = self._connection.scalars(_rolled("quarters"), _keys(one, first, end)).all()
+        bodies = self._connection.scalars(_rolled("quarters"), _keys(series, first, end)).all()
         if not bodies:
             return None
         numbers, n, low, high, total = rollup_arrays.decode(bodies, _LANES.get(agg, ()))
         last = np.full(len(n), np.nan)
-        found = PartialAggregate(numbers * rollups.QUARTER_MS, n, total, low, high, last)
-        return found if n.all() else found.take(n > 0)
+        partial = PartialAggregate(numbers * rollups.QUARTER_MS, n, total, low, high, last)
+        return partial if n.all() else partial.take(n > 0)
 
-    def day_pieces(self, one: int, first: int, end: int, agg: str) -> PartialAggregate | None:
+    def day_pieces(self, series: int, first: int, end: int, agg: str) -> PartialAggregate | None:
         """The whole days of a series, from `first` to before `end`, as far as `agg` needs them."""
         if self._connection is None:
             return None
         needed = [name for name in _LANES.get(agg, (agg,)) if name in rollup.c]
-        asked = _rolled("day", "n", *needed)
+        statement = _rolled("day", "n", *needed)
         rows = [
-            row for row in self._connection.execute(asked, _keys(one, first, end)).all() if row[1]
+            row
+            for row in self._connection.execute(statement, _keys(series, first, end)).all()
+            if row[1]
         ]
         if not rows:
             return None
         days, n, *rest = map(np.array, zip(*rows, strict=True))
-        told = dict(zip(needed, rest, strict=True))
+        by_name = dict(zip(needed, rest, strict=True))
         nothing = np.full(len(rows), np.nan)
-        lanes = (told.get(name, nothing) for name in ("sum", "min", "max", "last"))
+        lanes = (by_name.get(name, nothing) for name in ("sum", "min", "max", "last"))
         return PartialAggregate(days.astype(np.int64) * DAY, n.astype(np.float64), *lanes)
 
 
@@ -160,9 +164,9 @@ def _counter_day(row: Any, *, total: bool) -> CounterDay:
 def _rolled(*columns: str) -> Select[Any]:
     """Of the roll-ups whose keys are from `low` to `high`, oldest first."""
     key = rollup.c.id
-    asked = select(*(rollup.c[name] for name in columns))
-    return asked.where(key.between(bindparam("low"), bindparam("high"))).order_by(key)
+    statement = select(*(rollup.c[name] for name in columns))
+    return statement.where(key.between(bindparam("low"), bindparam("high"))).order_by(key)
 
 
-def _keys(one: int, first: int, end: int) -> dict[str, int]:
-    return {"low": rollup_id(one, first), "high": rollup_id(one, end) - 1}
+def _keys(series: int, first: int, end: int) -> dict[str, int]:
+    return {"low": rollup_id(series, first), "high": rollup_id(series, end) - 1}

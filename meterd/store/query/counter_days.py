@@ -66,8 +66,10 @@ class CounterDay:
 
     @property
     def usual(self) -> int:
-        """The usual step between samples in ms, as far as the quarter hours tell; 0: unknown."""
-        full = {number: one.n for number, one in self.quarters.items() if one.n}
+        """The usual interval between samples in ms, estimated from the quarter hours; 0:
+        unknown.
+        """
+        full = {number: quarter.n for number, quarter in self.quarters.items() if quarter.n}
         if sum(full.values()) < _FEW:
             return 0
         apart = [after - before for before, after in pairwise(sorted(full))]
@@ -84,7 +86,7 @@ def join_days(
     """The quarter hours with these numbers, ascending; `days` in time order."""
     before, after = around
     row = _in_line([*filter(None, (before,)), *days, *filter(None, (after,))])
-    found: dict[int, QuarterRollup] = {}
+    quarters: dict[int, QuarterRollup] = {}
     for place, day in enumerate(row):
         if day is before or day is after:
             continue
@@ -93,15 +95,15 @@ def join_days(
         own = _own(day, previous, following)
         if day.total and (leap := _leap(day, previous, following)):
             own = _without(own, leap)
-        found.update((number, own[number]) for number in own if number in wanted)
-    for one, other in pairwise(row):
-        _bridge(found, one, other, wanted)
-        _spread(found, one, other)
+        quarters.update((number, own[number]) for number in own if number in wanted)
+    for earlier, later in pairwise(row):
+        _bridge(quarters, earlier, later, wanted)
+        _spread(quarters, earlier, later)
     if before is None and days:
-        _begin(found, days[0].first[0])
+        _begin(quarters, days[0].first[0])
     if after is None and days:
-        _end(found, days[-1].last[0], days[0].first[0] if before is None else 0)
-    return dict(sorted(found.items()))
+        _end(quarters, days[-1].last[0], days[0].first[0] if before is None else 0)
+    return dict(sorted(quarters.items()))
 
 
 def _in_line(days: Sequence[CounterDay]) -> Sequence[CounterDay]:
@@ -131,87 +133,87 @@ def _leap(day: CounterDay, previous: CounterDay | None, following: CounterDay | 
 
 def _without(own: Mapping[int, QuarterRollup], leap: int) -> Mapping[int, QuarterRollup]:
     """The quarter hours without a leap: one of them has it, or those of a hole have."""
-    found = dict(own)
+    quarters = dict(own)
     for number in sorted(own, key=lambda number: -(own[number].increase or 0)):
         increase = own[number].increase or 0
         gone = min(leap, increase)
-        found[number] = replace(own[number], increase=increase - gone, estimated=True)
+        quarters[number] = replace(own[number], increase=increase - gone, estimated=True)
         leap -= gone
         if leap <= 0:
             break
-    return found
+    return quarters
 
 
-def _ends(one: CounterDay, other: CounterDay) -> tuple[Point, Point]:
+def _ends(earlier: CounterDay, later: CounterDay) -> tuple[Point, Point]:
     """From where to where a counter rose between two days: not from or to what leaps back."""
-    last, first = one.last, other.first
-    if one.total and other.total:
-        top = max((quarter.max for quarter in one.quarters.values() if quarter.n), default=nan)
+    last, first = earlier.last, later.first
+    if earlier.total and later.total:
+        top = max((quarter.max for quarter in earlier.quarters.values() if quarter.n), default=nan)
         if last[1] < top <= first[1]:
             last = last[0], top
-        low = min((quarter.min for quarter in other.quarters.values() if quarter.n), default=nan)
+        low = min((quarter.min for quarter in later.quarters.values() if quarter.n), default=nan)
         if last[1] <= low < first[1]:
             first = first[0], low
     return last, first
 
 
 def _bridge(
-    found: dict[int, QuarterRollup], one: CounterDay, other: CounterDay, wanted: range
+    quarters: dict[int, QuarterRollup], earlier: CounterDay, later: CounterDay, wanted: range
 ) -> None:
     """Adds what the counter rose by between two days with samples."""
-    line = _Line.of(*_ends(one, other))
+    line = _Line.of(*_ends(earlier, later))
     guessed = False
     if line.rise_or_fall and line.width > HOLE_MS:
-        steps = [usual for usual in (one.usual, other.usual) if usual]
+        steps = [usual for usual in (earlier.usual, later.usual) if usual]
         guessed = line.width > hole_threshold(min(steps, default=0))
-    first, end = one.last[0] // QUARTER_MS, -(-other.first[0] // QUARTER_MS)
+    first, end = earlier.last[0] // QUARTER_MS, -(-later.first[0] // QUARTER_MS)
     for number in range(max(first, wanted.start), min(end, wanted.stop)):
-        known = found.get(number, _EMPTY)
-        increase = (known.increase or 0) + line.within(number)
-        estimated = known.estimated or guessed
-        found[number] = replace(known, increase=increase, estimated=estimated)
+        quarter = quarters.get(number, _EMPTY)
+        increase = (quarter.increase or 0) + line.within(number)
+        estimated = quarter.estimated or guessed
+        quarters[number] = replace(quarter, increase=increase, estimated=estimated)
 
 
-def _spread(found: dict[int, QuarterRollup], one: CounterDay, other: CounterDay) -> None:
+def _spread(quarters: dict[int, QuarterRollup], earlier: CounterDay, later: CounterDay) -> None:
     """A counter that was frozen over midnight: a day's first quarter hours tell all of its jump.
 
     They give so much of it to the last ones of the day before, which stood, as these would have
     brought at the usual rate.
     """
-    is_near = other.first[0] - one.last[0] <= HOLE_MS
-    if not is_near or one.last[1] != other.first[1]:
+    is_near = later.first[0] - earlier.last[0] <= HOLE_MS
+    if not is_near or earlier.last[1] != later.first[1]:
         return
-    lead = _while(other, other.first[0] // QUARTER_MS, 1, lambda it: it.estimated)
-    stood = _while(one, one.last[0] // QUARTER_MS, -1, lambda it: it.increase == 0)
+    lead = _while(later, later.first[0] // QUARTER_MS, 1, lambda it: it.estimated)
+    stood = _while(earlier, earlier.last[0] // QUARTER_MS, -1, lambda it: it.increase == 0)
     rises = [
         it.increase
-        for number, it in other.quarters.items()
+        for number, it in later.quarters.items()
         if number not in lead and not it.estimated and it.increase
     ]
-    if not lead or other.last[0] // QUARTER_MS in lead or len(rises) < _FEW:
+    if not lead or later.last[0] // QUARTER_MS in lead or len(rises) < _FEW:
         return
-    whole = sum(other.quarters[number].increase or 0 for number in lead)
+    whole = sum(later.quarters[number].increase or 0 for number in lead)
     count = min(len(stood), round(whole / median_low(rises)) - len(lead))
     if count <= 0:
         return
     region = [*reversed(stood[:count]), *lead]
     for place, number in enumerate(region):
         part = proportion(whole, place + 1, len(region)) - proportion(whole, place, len(region))
-        own = (other.quarters[number].increase or 0) if number in lead else 0
-        if (known := found.get(number)) is not None:
-            increase = (known.increase or 0) + part - own
-            found[number] = replace(known, increase=increase, estimated=True)
+        own = (later.quarters[number].increase or 0) if number in lead else 0
+        if (quarter := quarters.get(number)) is not None:
+            increase = (quarter.increase or 0) + part - own
+            quarters[number] = replace(quarter, increase=increase, estimated=True)
 
 
 def _while(
     day: CounterDay, number: int, step: int, holds: Callable[[QuarterRollup], bool]
 ) -> list[int]:
     """Quarter hours with samples, one after the other, as long as something holds."""
-    found: list[int] = []
-    while (one := day.quarters.get(number)) is not None and one.n and holds(one):
-        found.append(number)
+    numbers: list[int] = []
+    while (quarter := day.quarters.get(number)) is not None and quarter.n and holds(quarter):
+        numbers.append(number)
         number += step
-    return found
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +226,9 @@ class _Line:
     rise_or_fall: int
 
     @classmethod
-    def of(cls, one: Point, other: Point) -> "_Line":
-        rise = thousandths(other[1]) - thousandths(one[1])
-        return cls(one[0], other[0] - one[0], max(0, rise), rise)
+    def of(cls, start: Point, end: Point) -> "_Line":
+        rise = thousandths(end[1]) - thousandths(start[1])
+        return cls(start[0], end[0] - start[0], max(0, rise), rise)
 
     def within(self, number: int) -> int:
         """The part of the rise that lies in a quarter hour."""
@@ -254,8 +256,8 @@ class _Beside:
         cls, day: CounterDay, previous: CounterDay | None, following: CounterDay | None
     ) -> "_Beside":
         first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
-        own = (one for number, one in day.quarters.items() if first <= number <= last)
-        whole = sum(one.increase or 0 for one in own)
+        own = (quarter for number, quarter in day.quarters.items() if first <= number <= last)
+        whole = sum(quarter.increase or 0 for quarter in own)
         head = _Line.of(previous.last, day.first).within(first) if previous is not None else 0
         tail = _Line.of(day.last, following.first).within(last) if following is not None else 0
         return cls(whole - (thousandths(day.last[1]) - thousandths(day.first[1])), head, tail)
@@ -284,7 +286,7 @@ def _own(
     if not day.rolled:
         return day.quarters
     first, last = day.first[0] // QUARTER_MS, day.last[0] // QUARTER_MS
-    own = {number: one for number, one in day.quarters.items() if first <= number <= last}
+    own = {number: quarter for number, quarter in day.quarters.items() if first <= number <= last}
     beside = _Beside.of(day, previous, following)
     extra, head, tail = beside.extra, beside.head, beside.tail
     if extra <= 0:
@@ -298,8 +300,8 @@ def _own(
         # Falls are counted as well: the most that fits was counted beside the samples.
         fits = [pair for pair in ((0, tail), (head, 0)) if sum(pair) <= extra]
         head, tail = max(fits, key=sum, default=(0, 0))
-    _take(own, first, head)
-    _take(own, last, tail)
+    _subtract(own, first, head)
+    _subtract(own, last, tail)
     return own
 
 
@@ -312,11 +314,11 @@ def _hides_a_fall(
     between its neighbours: in the day's first one as well what was counted up to its first sample,
     in the last one what was counted from its last sample on.
     """
-    full = [one for _, one in sorted(day.quarters.items()) if one.n]
+    full = [quarter for _, quarter in sorted(day.quarters.items()) if quarter.n]
     if not full:
         return False
-    lows = [*(thousandths(one.min) for one in full), thousandths(day.last[1])]
-    highs = [thousandths(day.first[1]), *(thousandths(one.max) for one in full)]
+    lows = [*(thousandths(quarter.min) for quarter in full), thousandths(day.last[1])]
+    highs = [thousandths(day.first[1]), *(thousandths(quarter.max) for quarter in full)]
     if any(low < high for low, high in zip(lows[1:-1], highs[1:-1], strict=True)):
         return True
     # Registers begin at 0, and nobody knows how far those of later days went.
@@ -324,28 +326,28 @@ def _hides_a_fall(
     beside[0] += thousandths(day.first[1]) if previous is not None else 0
     beside[-1] += inf if following is not None else 0
     return any(
-        (one.increase or 0) > after - before + extra
-        for one, before, after, extra in zip(full, highs, lows[1:], beside, strict=False)
+        (quarter.increase or 0) > after - before + extra
+        for quarter, before, after, extra in zip(full, highs, lows[1:], beside, strict=False)
     )
 
 
-def _take(own: dict[int, QuarterRollup], number: int, increase: int) -> None:
-    known = own[number]
+def _subtract(own: dict[int, QuarterRollup], number: int, increase: int) -> None:
+    quarter = own[number]
     if increase:
-        own[number] = replace(known, increase=(known.increase or 0) - increase)
+        own[number] = replace(quarter, increase=(quarter.increase or 0) - increase)
 
 
-def _begin(found: dict[int, QuarterRollup], time: int) -> None:
+def _begin(quarters: dict[int, QuarterRollup], time: int) -> None:
     """Nothing is known of a counter before its first sample."""
-    known = found.get(time // QUARTER_MS)
-    if known is not None:
+    quarter = quarters.get(time // QUARTER_MS)
+    if quarter is not None:
         covered = QUARTER_MS - time % QUARTER_MS
-        found[time // QUARTER_MS] = replace(known, covered=covered)
+        quarters[time // QUARTER_MS] = replace(quarter, covered=covered)
 
 
-def _end(found: dict[int, QuarterRollup], time: int, first: int) -> None:
+def _end(quarters: dict[int, QuarterRollup], time: int, first: int) -> None:
     """Nor after its last one."""
-    known = found.get(time // QUARTER_MS)
-    if known is not None:
+    quarter = quarters.get(time // QUARTER_MS)
+    if quarter is not None:
         start = max(first, time - time % QUARTER_MS)
-        found[time // QUARTER_MS] = replace(known, covered=time - start)
+        quarters[time // QUARTER_MS] = replace(quarter, covered=time - start)

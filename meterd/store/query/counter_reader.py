@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def counter_of(name: Name) -> list[Name]:
-    """The power that may tell whether a counter was frozen, as series of its device."""
+    """The power series by which a frozen counter is recognised, of the same device."""
     return [(name[0], power, "W") for power in POWERS] if power_of(name[1], _nothing) else []
 
 
@@ -34,13 +34,13 @@ class CounterReader:
         self._past = past
         self._name = name
         self._device = moment.catalog.devices.get(name[0], 0)
-        known = moment.catalog.series.get(name)
-        self._id = known.id if known is not None else None
+        series = moment.catalog.series.get(name)
+        self._id = series.id if series is not None else None
         head = moment.head.get(name, EMPTY)
         self._fresh = {int(time) // DAY for time in head.times}
         times = [int(time) for time in (head.times[:1], head.times[-1:]) for time in time]
-        if known is not None and known.first is not None and known.last is not None:
-            times += (known.first, known.last)
+        if series is not None and series.first is not None and series.last is not None:
+            times += (series.first, series.last)
         self._extent = (min(times), max(times)) if times else None
         self._dirty = past.dirty_days(self._device)
 
@@ -60,7 +60,7 @@ class CounterReader:
         return join_days(days, (before, after), wanted)
 
     def _renew(self, days: list[CounterDay], around: Bounds) -> None:
-        """Roll-ups that do not fit to what is beside them give way to samples, if there are any."""
+        """Replaces roll-ups that do not fit their neighbours by samples, where there are any."""
         places = {days[place].first[0] // DAY: place for place in stale(days, around)}
         if places and self._id is not None:
             for day, tracks in self._past.days(self._device, [self._id], sorted(places)):
@@ -73,7 +73,7 @@ class CounterReader:
         """Those from one UTC day to another that have samples."""
         rolled = dict(self._rolled(first, last))
         raw = [day for day in sorted(self._dirty | self._fresh) if first <= day <= last]
-        found = {day: one for day, one in rolled.items() if day not in raw}
+        days_read = {day: counter_day for day, counter_day in rolled.items() if day not in raw}
         blocks = {}
         if self._id is not None:
             blocks = dict(self._past.days(self._device, [self._id], raw))
@@ -81,13 +81,13 @@ class CounterReader:
             self._moment.go_on()
             if day in blocks or day in self._fresh:
                 stored = blocks.get(day, {}).get(self._id or 0, EMPTY)
-                one = self._of(day, stored)
+                counter_day = self._of(day, stored)
             else:
                 # Its samples are deleted; what the roll-up says is all there is.
-                one = rolled.get(day)
-            if one is not None:
-                found[day] = one
-        yield from (found[day] for day in sorted(found))
+                counter_day = rolled.get(day)
+            if counter_day is not None:
+                days_read[day] = counter_day
+        yield from (days_read[day] for day in sorted(days_read))
 
     def _rolled(self, first: int, last: int) -> Iterator[tuple[int, CounterDay]]:
         if self._id is not None:
@@ -102,7 +102,7 @@ class CounterReader:
 
     def _with_fresh(self, day: int, name: Name, stored: SeriesArray) -> SeriesArray:
         head = self._moment.head.get(name, EMPTY).within(day * DAY, (day + 1) * DAY)
-        return one_track([stored, head]).told()
+        return one_track([stored, head]).without_nulls()
 
     def _power(self, day: int) -> Callable[[str], Samples | None]:
         """Loads the device's power of a day."""
@@ -110,11 +110,11 @@ class CounterReader:
         def load(quantity: str) -> Samples | None:
             described = describe(quantity)
             name = self._name[0], quantity, described.unit if described else "W"
-            known = self._moment.catalog.series.get(name)
+            series = self._moment.catalog.series.get(name)
             stored = EMPTY
-            if known is not None:
-                for _, tracks in self._past.days(self._device, [known.id], [day]):
-                    stored = tracks.get(known.id, EMPTY)
+            if series is not None:
+                for _, arrays in self._past.days(self._device, [series.id], [day]):
+                    stored = arrays.get(series.id, EMPTY)
             track = self._with_fresh(day, name, stored)
             return (track.times.tolist(), track.values.tolist()) if len(track.times) else None
 
@@ -127,20 +127,21 @@ class CounterReader:
             if self._id is not None:
                 rolled = self._past.nearest_rolled(self._id, day, later=later)
             for candidate in (*self._raw_between(day, rolled, later=later), rolled):
-                found = None if candidate is None else self._one(candidate)
-                if found is not None:
-                    return found
+                neighbour = None if candidate is None else self._one(candidate)
+                if neighbour is not None:
+                    return neighbour
             if rolled is None:
                 return None
             day = rolled
 
     def _raw_between(self, day: int, rolled: int | None, *, later: bool) -> list[int]:
-        """Days between two that no roll-up tells of, the nearest to `day` first."""
+        """Days without roll-ups between two days, the nearest to `day` first."""
         oldest, newest = self._extent or (0, 0)
         low, high = (day, rolled or newest // DAY + 1) if later else (rolled or 0, day)
         low, high = max(low, oldest // DAY - 1), min(high, newest // DAY + 1)
         return sorted(
-            (one for one in self._dirty | self._fresh if low < one < high), reverse=not later
+            (candidate for candidate in self._dirty | self._fresh if low < candidate < high),
+            reverse=not later,
         )
 
     def _one(self, day: int) -> CounterDay | None:

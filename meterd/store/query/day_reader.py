@@ -28,7 +28,7 @@ class DaySamples:
 
 
 class _Naming:
-    """The catalog's numbers, and others for what has none."""
+    """The catalogue's numbers, and provisional ones for series that have none yet."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -37,8 +37,8 @@ class _Naming:
 
     def __call__(self, device: str, quantity: str, unit: str) -> int:
         name = device, quantity, unit
-        known = self._catalog.series.get(name)
-        number = known.id if known else self._own.setdefault(name, _PROVISIONAL + len(self._own))
+        series = self._catalog.series.get(name)
+        number = series.id if series else self._own.setdefault(name, _PROVISIONAL + len(self._own))
         self.names[number] = name
         return number
 
@@ -68,7 +68,7 @@ def day_samples(
     if not chunks:
         return None
     chunk = merge(chunks)
-    stored = {one.id: one.name for one in catalog.by_device.get(number, ())}
+    stored = {entry.id: entry.name for entry in catalog.by_device.get(number, ())}
     return DaySamples(chunk, {**naming.names, **stored}) if chunk.columns else None
 
 
@@ -86,26 +86,26 @@ def days_with_samples(
 ) -> DayList:
     """The days of a series. Raises StoreError."""
     extent = head.extents().get(name)
-    found = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
-    known = catalog.series.get(name)
-    if known is None or not database.made():
-        return DayList(found, set())
+    in_head = set() if extent is None else set(range(extent[0] // DAY, extent[1] // DAY + 1))
+    series = catalog.series.get(name)
+    if series is None or not database.made():
+        return DayList(in_head, set())
     number = catalog.devices[name[0]]
-    keys = rollup.c.id.between(rollup_id(known.id, 0), rollup_id(known.id + 1, 0) - 1)
+    keys = rollup.c.id.between(rollup_id(series.id, 0), rollup_id(series.id + 1, 0) - 1)
     with database.reading() as connection:
         rolled = set(connection.scalars(select(rollup.c.day).where(keys, rollup.c.n > 0)))
         waiting = map(dirty_of, connection.scalars(select(dirty.c.id)))
         open_days = {day for device, day in waiting if device == number}
-    return DayList(found | rolled | open_days, rolled - found - open_days)
+    return DayList(in_head | rolled | open_days, rolled - in_head - open_days)
 
 
 def _stored(
     connection: Connection, catalog: Catalog, device: str, day: int, wanted: Container[Name]
 ) -> Iterator[Chunk]:
     number = catalog.devices[device]
-    ids = {one.id for one in catalog.by_device.get(number, ()) if one.name in wanted}
-    asked = select(block.c.body).where(block.c.id.in_(block_ids(number, day)))
-    for body in connection.scalars(asked.order_by(block.c.id)):
+    ids = {entry.id for entry in catalog.by_device.get(number, ()) if entry.name in wanted}
+    statement = select(block.c.body).where(block.c.id.in_(block_ids(number, day)))
+    for body in connection.scalars(statement.order_by(block.c.id)):
         yield blocks.decode(body, ids)
 
 

@@ -33,7 +33,7 @@ Numbers = NDArray[np.int64]
 
 
 class _DownsampledDay(NamedTuple):
-    """A counter's day: readings with their times (Unix ms), and what is in its quarter hours.
+    """A counter's day: first and last reading with their times (Unix ms), and its quarter hours.
 
     `numbers` since 1970, `told` whether they have samples, `rises` in thousandths of the unit.
     """
@@ -57,7 +57,7 @@ def first_raw_time(connection: Connection | None, otherwise: int) -> int:
 
 
 def downsampled_points(
-    connection: Connection | None, known: CatalogSeries, start: int, end: int
+    connection: Connection | None, series: CatalogSeries, start: int, end: int
 ) -> SeriesArray:
     """Of quarter hours that are over by `end`, points with start <= time < end (Unix ms).
 
@@ -65,11 +65,11 @@ def downsampled_points(
     """
     if connection is None or start >= end:
         return EMPTY
-    if known.kind is not Kind.COUNTER:
-        return _means(connection, known.id, start, end)
+    if series.kind is not Kind.COUNTER:
+        return _means(connection, series.id, start, end)
     # A counter's last point of a day stands at the next midnight, which is on the way to the
     # first reading of the next day.
-    days = _days(connection, known.id, (start - 1) // DAY, -(-end // DAY) + 1)
+    days = _days(connection, series.id, (start - 1) // DAY, -(-end // DAY) + 1)
     parts = list(_counted(days))
     if not parts:
         return EMPTY
@@ -77,25 +77,25 @@ def downsampled_points(
     return SeriesArray(times, values).within(start, end)
 
 
-def _means(connection: Connection, one: int, start: int, end: int) -> SeriesArray:
-    between = _between(one, start // DAY, -(-end // DAY))
-    asked = select(rollup.c.quarters).where(between).order_by(rollup.c.id)
-    found = rollup_arrays.decode(connection.scalars(asked).all(), ("sum",))
-    chosen = (found.n > 0) & ((found.numbers + 1) * QUARTER_MS <= end)
-    times = found.numbers[chosen, np.newaxis] * QUARTER_MS + np.arange(_PARTS) * _APART
-    values = np.repeat(found.total[chosen] / found.n[chosen], _PARTS)
+def _means(connection: Connection, series: int, start: int, end: int) -> SeriesArray:
+    between = _between(series, start // DAY, -(-end // DAY))
+    statement = select(rollup.c.quarters).where(between).order_by(rollup.c.id)
+    quarters = rollup_arrays.decode(connection.scalars(statement).all(), ("sum",))
+    chosen = (quarters.n > 0) & ((quarters.numbers + 1) * QUARTER_MS <= end)
+    times = quarters.numbers[chosen, np.newaxis] * QUARTER_MS + np.arange(_PARTS) * _APART
+    values = np.repeat(quarters.total[chosen] / quarters.n[chosen], _PARTS)
     return SeriesArray(times.ravel(), values).within(start, end)
 
 
-def _between(one: int, first: int, end: int) -> ColumnElement[bool]:
-    ids = rollup.c.id.between(rollup_id(one, first), rollup_id(one, end) - 1)
+def _between(series: int, first: int, end: int) -> ColumnElement[bool]:
+    ids = rollup.c.id.between(rollup_id(series, first), rollup_id(series, end) - 1)
     return ids & (rollup.c.n > 0)
 
 
-def _days(connection: Connection, one: int, first: int, end: int) -> Iterator[_DownsampledDay]:
+def _days(connection: Connection, series: int, first: int, end: int) -> Iterator[_DownsampledDay]:
     names = "first_time", "first", "last_time", "last", "min", "quarters"
-    asked = select(*(rollup.c[name] for name in names)).where(_between(one, first, end))
-    for row in connection.execute(asked.order_by(rollup.c.id)):
+    statement = select(*(rollup.c[name] for name in names)).where(_between(series, first, end))
+    for row in connection.execute(statement.order_by(rollup.c.id)):
         quarters = _quarters(row.quarters)
         yield _DownsampledDay(
             row.first_time, row.first, row.last_time, row.last, row.min, *quarters
@@ -133,7 +133,7 @@ def _counted(days: Iterator[_DownsampledDay]) -> Iterator[tuple[Numbers, NDArray
 def _readings(
     day: _DownsampledDay, following: _DownsampledDay | None
 ) -> tuple[Numbers, NDArray[np.float64]]:
-    """What the counter showed in the quarter hours that have samples."""
+    """The counter's readings in the quarter hours that have samples."""
     ends = (day.numbers + 1) * QUARTER_MS
     if day.low < day.first:
         # It was reset on that day: how far it rose tells no reading.

@@ -30,7 +30,7 @@ Quarters: TypeAlias = dict[int, QuarterRollup]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The store as a reader sees it: its transaction, and what was in memory before it began."""
+    """A reader's snapshot: its transaction, and the head as it was before that began."""
 
     connection: Connection | None
     catalog: Catalog
@@ -39,7 +39,7 @@ class Moment:
     decoded: BlockCache
 
     def go_on(self) -> None:
-        """Raises StoreError where nobody waits for the answer any more."""
+        """Raises StoreError where the client is gone."""
         if self.abandoned.is_set():
             raise StoreError("nobody waits for the answer", code=StoreCode.ABANDONED)
 
@@ -59,7 +59,7 @@ class _Days:
         return self.start <= day * DAY and (day + 1) * DAY <= self.end
 
 
-def tracks(
+def sample_arrays(
     moment: Moment,
     names: Sequence[Name],
     start: int,
@@ -72,137 +72,140 @@ def tracks(
 
     Where raw samples are deleted, points out of roll-ups stand for them (downsampled.py).
     """
-    found: dict[Name, list[SeriesArray]] = {name: [] for name in names}
+    by_name: dict[Name, list[SeriesArray]] = {name: [] for name in names}
     window = _bounded(moment, names, start, end)
-    past = BlockReader(moment.connection, moment.decoded)
+    blocks = BlockReader(moment.connection, moment.decoded)
     count = 0
-    left = window.start if raw_only else first_raw_time(moment.connection, window.end)
-    for device, known in _by_device(moment, names).items():
-        listed = [moment.catalog.by_id[one].name for one in known]
-        for one, name in zip(known, listed, strict=True):
+    raw_start = window.start if raw_only else first_raw_time(moment.connection, window.end)
+    for device, ids in _by_device(moment, names).items():
+        stored = [moment.catalog.by_id[number].name for number in ids]
+        for number, name in zip(ids, stored, strict=True):
             moment.go_on()
-            lost = moment.catalog.by_id[one], window.start, min(window.end, left)
-            found[name].append(downsampled_points(moment.connection, *lost))
-            count += len(found[name][-1].times)
+            deleted = moment.catalog.by_id[number], window.start, min(window.end, raw_start)
+            by_name[name].append(downsampled_points(moment.connection, *deleted))
+            count += len(by_name[name][-1].times)
             _need_at_most(count, most)
-        for _, by_id in past.days(device, known, window.all()):
+        for _, by_id in blocks.days(device, ids, window.all()):
             moment.go_on()
-            for one, name in zip(known, listed, strict=True):
-                part = by_id.get(one, EMPTY).within(start, end)
-                found[name].append(part)
-                count += len(part.times)
+            for number, name in zip(ids, stored, strict=True):
+                samples = by_id.get(number, EMPTY).within(start, end)
+                by_name[name].append(samples)
+                count += len(samples.times)
             _need_at_most(count, most)
     for name in names:
-        found[name].append(moment.head.get(name, EMPTY).within(start, end))
-    whole = {name: concatenate(parts) for name, parts in found.items()}
+        by_name[name].append(moment.head.get(name, EMPTY).within(start, end))
+    whole = {name: concatenate(parts) for name, parts in by_name.items()}
     _need_at_most(sum(len(track.times) for track in whole.values()), most)
     return whole
 
 
 def points(
-    moment: Moment, names: Sequence[Name], asked: SeriesRequest
+    moment: Moment, names: Sequence[Name], request: SeriesRequest
 ) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
     """The points of each series. Raises StoreError."""
-    if asked.step == 0:
-        found = tracks(moment, names, asked.start, asked.end, raw_only=True)
+    if request.step == 0:
+        arrays = sample_arrays(moment, names, request.start, request.end, raw_only=True)
         for name in names:
-            track = found[name].told()
+            track = arrays[name].without_nulls()
             yield name, list(zip(track.times.tolist(), track.values.tolist(), strict=True))
         return
-    past = BlockReader(moment.connection, moment.decoded)
+    blocks = BlockReader(moment.connection, moment.decoded)
     ids = _by_device(moment, names)
-    stored = {moment.catalog.by_id[one].name for known in ids.values() for one in known}
+    stored = {moment.catalog.by_id[number].name for numbers in ids.values() for number in numbers}
     for name in names:
         if name not in stored:
-            yield name, _buckets_of(asked, moment.head.get(name, EMPTY)).points()
-    for device, known in ids.items():
-        yield from _device(moment, past, device, [moment.catalog.by_id[k] for k in known], asked)
+            yield name, _buckets_of(request, moment.head.get(name, EMPTY)).points()
+    for device, numbers in ids.items():
+        yield from _device(
+            moment, blocks, device, [moment.catalog.by_id[number] for number in numbers], request
+        )
 
 
-def _buckets_of(asked: SeriesRequest, track: SeriesArray) -> Buckets:
-    buckets = Buckets(asked.agg, BucketEdges(asked.step, asked.edges))
-    buckets.add(track.within(asked.start, asked.end).told())
+def _buckets_of(request: SeriesRequest, track: SeriesArray) -> Buckets:
+    buckets = Buckets(request.agg, BucketEdges(request.step, request.edges))
+    buckets.add(track.within(request.start, request.end).without_nulls())
     return buckets
 
 
 def _device(
     moment: Moment,
-    past: BlockReader,
+    blocks: BlockReader,
     device: int,
-    known: Sequence[CatalogSeries],
-    asked: SeriesRequest,
+    series: Sequence[CatalogSeries],
+    request: SeriesRequest,
 ) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
     """The buckets of one device's series, day by day."""
-    window = _bounded(moment, [one.name for one in known], asked.start, asked.end)
+    window = _bounded(moment, [each.name for each in series], request.start, request.end)
     head = {
-        one.id: moment.head.get(one.name, EMPTY).within(asked.start, asked.end) for one in known
+        each.id: moment.head.get(each.name, EMPTY).within(request.start, request.end)
+        for each in series
     }
     recent = min((int(track.times[0]) for track in head.values() if len(track.times)), default=None)
-    rolled = _rolled(past, device, asked, window, recent)
-    edges = BucketEdges(asked.step, asked.edges)
-    buckets = {one.id: Buckets(asked.agg, edges) for one in known}
+    rolled = _rolled(blocks, device, request, window, recent)
+    edges = BucketEdges(request.step, request.edges)
+    buckets = {each.id: Buckets(request.agg, edges) for each in series}
     read = 0
-    for first, end in _alike(window.all(), rolled):
+    for first, end in _day_runs(window.all(), rolled):
         if first in rolled:
-            for one in known:
+            for each in series:
                 moment.go_on()
-                _add_rolled(buckets[one.id], past, one, asked, first, end)
+                _add_rolled(buckets[each.id], blocks, each, request, first, end)
             continue
-        for count in _add_raw(buckets, past, device, head, asked, range(first, end)):
+        for count in _add_raw(buckets, blocks, device, head, request, range(first, end)):
             moment.go_on()
             read += count
             _need_at_most(read, MOST_READ)
-    for one in known:
-        yield one.name, buckets[one.id].points()
+    for each in series:
+        yield each.name, buckets[each.id].points()
 
 
-def _alike(days: range, rolled: frozenset[int]) -> Iterator[tuple[int, int]]:
+def _day_runs(days: range, rolled: frozenset[int]) -> Iterator[tuple[int, int]]:
     """First day and end of each run of days that are answered in the same way."""
-    for _, same in groupby(days, rolled.__contains__):
-        listed = list(same)
+    for _, run in groupby(days, rolled.__contains__):
+        listed = list(run)
         yield listed[0], listed[-1] + 1
 
 
 def _add_rolled(
     buckets: Buckets,
-    past: BlockReader,
-    one: CatalogSeries,
-    asked: SeriesRequest,
+    blocks: BlockReader,
+    series: CatalogSeries,
+    request: SeriesRequest,
     first: int,
     end: int,
 ) -> None:
-    if asked.is_of_days or asked.agg == "last":
-        piece = past.day_pieces(one.id, first, end, asked.agg)
+    if request.is_of_days or request.agg == "last":
+        piece = blocks.day_pieces(series.id, first, end, request.agg)
     else:
-        piece = past.pieces(one.id, first, end, asked.agg)
-        piece = _within(piece, asked.start, asked.end) if piece is not None else None
+        piece = blocks.pieces(series.id, first, end, request.agg)
+        piece = _within(piece, request.start, request.end) if piece is not None else None
     if piece is not None:
         buckets.add_piece(piece)
 
 
 def _add_raw(
     buckets: Mapping[int, Buckets],
-    past: BlockReader,
+    reader: BlockReader,
     device: int,
     head: Mapping[int, SeriesArray],
-    asked: SeriesRequest,
+    request: SeriesRequest,
     days: range,
 ) -> Iterator[int]:
     """Day by day; yields how many samples it read."""
-    blocks = past.days(device, list(buckets), days)
+    blocks = reader.days(device, list(buckets), days)
     upcoming = next(blocks, None)
     for day in days:
         stored: dict[int, SeriesArray] = {}
         if upcoming is not None and upcoming[0] == day:
             stored = upcoming[1]
             upcoming = next(blocks, None)
-        low, high = max(asked.start, day * DAY), min(asked.end, (day + 1) * DAY)
+        low, high = max(request.start, day * DAY), min(request.end, (day + 1) * DAY)
         read = 0
-        for one, mine in buckets.items():
-            parts = [stored.get(one, EMPTY), head[one]]
+        for number, series_buckets in buckets.items():
+            parts = [stored.get(number, EMPTY), head[number]]
             track = concatenate([part.within(low, high) for part in parts])
             read += len(track.times)
-            mine.add(track.told())
+            series_buckets.add(track.without_nulls())
         yield read
 
 
@@ -213,25 +216,27 @@ def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Da
         track = moment.head.get(name, EMPTY)
         if len(track.times):
             times += (int(track.times[0]), int(track.times[-1]))
-        known = moment.catalog.series.get(name)
-        if known is not None and known.first is not None and known.last is not None:
-            times += (known.first, known.last)
+        series = moment.catalog.series.get(name)
+        if series is not None and series.first is not None and series.last is not None:
+            times += (series.first, series.last)
     if not times:
         return _Days(0, 0)
     return _Days(max(start, min(times)), min(end, max(times) + 1))
 
 
 def _rolled(
-    past: BlockReader, device: int, asked: SeriesRequest, window: _Days, recent: int | None
+    blocks: BlockReader, device: int, request: SeriesRequest, window: _Days, recent: int | None
 ) -> frozenset[int]:
-    """The days for which roll-ups answer: where they are exact, and where nothing else is left."""
-    quarters = asked.is_of_quarters and asked.agg != "last"
-    fits = quarters or asked.is_of_days
+    """The days to answer from roll-ups: where those are exact, and where raw samples are
+    deleted.
+    """
+    quarters = request.is_of_quarters and request.agg != "last"
+    fits = quarters or request.is_of_days
     return frozenset(
         day
         for day in window.all()
-        if (past.is_trimmed(day) or (fits and _Days(asked.start, asked.end).holds(day)))
-        and past.is_rolled(device, day)
+        if (blocks.is_trimmed(day) or (fits and _Days(request.start, request.end).holds(day)))
+        and blocks.is_rolled(device, day)
         and (recent is None or day < recent // DAY)
     )
 
@@ -245,14 +250,14 @@ def _within(piece: PartialAggregate, start: int, end: int) -> PartialAggregate:
 def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     """The quarter hours of a series that begin at start <= time < end, by number."""
     wanted = range(-(-start // QUARTER_MS), -(-end // QUARTER_MS))
-    past = BlockReader(moment.connection, moment.decoded)
-    known = moment.catalog.series.get(name)
+    blocks = BlockReader(moment.connection, moment.decoded)
+    series = moment.catalog.series.get(name)
     described = describe(name[1], name[2])
-    kind = known.kind if known is not None else described.kind if described else Kind.GAUGE
+    kind = series.kind if series is not None else described.kind if described else Kind.GAUGE
     if kind is Kind.COUNTER:
-        return CounterReader(moment, past, name).quarters(wanted)
+        return CounterReader(moment, blocks, name).quarters(wanted)
     track = moment.head.get(name, EMPTY)
-    if known is None:
+    if series is None:
         return _folded(track, wanted)
     device = moment.catalog.devices[name[0]]
     recent = int(track.times[0]) if len(track.times) else None
@@ -260,26 +265,28 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
     days = [
         day
         for day in window.all()
-        if past.is_rolled(device, day) and (recent is None or day < recent // DAY)
+        if blocks.is_rolled(device, day) and (recent is None or day < recent // DAY)
     ]
-    found: Quarters = {}
+    result: Quarters = {}
     if days:
-        for day, told in past.quarters(known.id, days[0], days[-1] + 1):
+        for day, of_day in blocks.quarters(series.id, days[0], days[-1] + 1):
             if day in set(days):
-                found.update((number, one) for number, one in told.items() if number in wanted)
+                result.update(
+                    (number, quarter) for number, quarter in of_day.items() if number in wanted
+                )
     raw = [day for day in window.all() if day not in set(days)]
     for first, last in _batches(raw):
-        part = tracks(moment, [name], first * DAY, (last + 1) * DAY, raw_only=True)[name]
+        part = sample_arrays(moment, [name], first * DAY, (last + 1) * DAY, raw_only=True)[name]
         inner = range(
             max(wanted.start, first * rollup.QUARTERS),
             min(wanted.stop, (last + 1) * rollup.QUARTERS),
         )
-        found.update(_folded(part, inner))
-    return dict(sorted(found.items()))
+        result.update(_folded(part, inner))
+    return dict(sorted(result.items()))
 
 
 def _folded(track: SeriesArray, wanted: range) -> Quarters:
-    track = track.told()
+    track = track.without_nulls()
     times, values = track.times.tolist(), track.values.tolist()
     return rollup.fold(times, values, counter=False, within=wanted)
 
@@ -295,12 +302,12 @@ def _batches(days: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _by_device(moment: Moment, names: Sequence[Name]) -> dict[int, list[int]]:
     """The numbers of the series that the store has, by their device's."""
-    found: dict[int, list[int]] = {}
+    numbers: dict[int, list[int]] = {}
     for name in names:
-        known = moment.catalog.series.get(name)
-        if known is not None:
-            found.setdefault(moment.catalog.devices[name[0]], []).append(known.id)
-    return found
+        series = moment.catalog.series.get(name)
+        if series is not None:
+            numbers.setdefault(moment.catalog.devices[name[0]], []).append(series.id)
+    return numbers
 
 
 def _need_at_most(count: int, most: int | None) -> None:

@@ -26,10 +26,10 @@ class SeriesArray(NamedTuple):
         low, high = np.searchsorted(self.times, (start, end))
         return SeriesArray(self.times[low:high], self.values[low:high])
 
-    def told(self) -> "SeriesArray":
+    def without_nulls(self) -> "SeriesArray":
         """Without the nulls."""
-        known = ~np.isnan(self.values)
-        return self if known.all() else SeriesArray(self.times[known], self.values[known])
+        is_value = ~np.isnan(self.values)
+        return self if is_value.all() else SeriesArray(self.times[is_value], self.values[is_value])
 
 
 EMPTY = SeriesArray(np.empty(0, np.int64), np.empty(0, np.float64))

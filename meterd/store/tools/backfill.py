@@ -37,9 +37,9 @@ def forgotten(database: Database, days: Set[tuple[str, int]]) -> list[tuple[str,
         catalog.load(connection)
         rolled = _rolled(connection, catalog, {device for device, _ in days}, first, last)
         near = block.c.id.between(block_id(0, first * DAY), block_id(0, (last + 1) * DAY))
-        asked = select(block.c.device_id, block.c.t0).where(near)
+        statement = select(block.c.device_id, block.c.t0).where(near)
         there = {
-            (catalog.names.get(row[0], ""), row[1] // DAY) for row in connection.execute(asked)
+            (catalog.names.get(row[0], ""), row[1] // DAY) for row in connection.execute(statement)
         }
     return sorted((days & rolled) - there)
 
@@ -48,13 +48,13 @@ def _rolled(
     connection: Connection, catalog: Catalog, devices: Set[str], first: int, last: int
 ) -> set[tuple[str, int]]:
     """The days of which these devices have roll-ups of samples."""
-    found: set[tuple[str, int]] = set()
+    days: set[tuple[str, int]] = set()
     for device in devices & catalog.devices.keys():
-        for known in catalog.by_device.get(catalog.devices[device], ()):
-            keys = rollup.c.id.between(rollup_id(known.id, first), rollup_id(known.id, last))
-            asked = select(rollup.c.day).where(keys, rollup.c.n > 0)
-            found.update((device, day) for day in connection.scalars(asked))
-    return found
+        for entry in catalog.by_device.get(catalog.devices[device], ()):
+            keys = rollup.c.id.between(rollup_id(entry.id, first), rollup_id(entry.id, last))
+            statement = select(rollup.c.day).where(keys, rollup.c.n > 0)
+            days.update((device, day) for day in connection.scalars(statement))
+    return days
 
 
 async def backfill(
@@ -71,7 +71,7 @@ async def backfill(
     """
     each, count, waiting = iter(rows), 0, 0
     # Off the loop: rows are read out of a file, and there may be polls beside them.
-    while some := await asyncio.to_thread(_take, writer, each):
+    while some := await asyncio.to_thread(_take_some, writer, each):
         await writer.flush()
         count, waiting = count + some, waiting + some
         note(some)
@@ -82,7 +82,7 @@ async def backfill(
     return count
 
 
-def _take(writer: Writer, each: Iterator[ImportedSample]) -> int:
+def _take_some(writer: Writer, each: Iterator[ImportedSample]) -> int:
     """The next rows, as polls; how many rows."""
     some = list(islice(each, _BATCH))
     for poll in polls(some):
@@ -97,13 +97,13 @@ def polls(rows: Iterable[ImportedSample]) -> Iterator[Poll]:
         cells.setdefault((row.device, row.time), {})[row.quantity, row.unit] = row
     for (device, time), columns in sorted(cells.items()):
         layout = _layout(tuple(sorted(columns)))
-        found = [columns[column] for column in sorted(columns)]
+        of_time = [columns[column] for column in sorted(columns)]
         doubts = {
             place: QualityFlag(row.quality, row.reason)
-            for place, row in enumerate(found)
+            for place, row in enumerate(of_time)
             if row.quality is not Quality.GOOD or row.reason
         }
-        yield Poll(device, time, layout, tuple(row.value for row in found), doubts)
+        yield Poll(device, time, layout, tuple(row.value for row in of_time), doubts)
 
 
 @lru_cache(1024)

@@ -50,7 +50,7 @@ def of_server(database: Database, target: Path, note: Note = lambda _: None) -> 
     """
     with _new(target) as partly:
         move(database, _url(partly), lambda _, more: note(more))
-        with _found(partly).mapped(), closing(sqlite3.connect(partly)) as copy:
+        with _database_at(partly).mapped(), closing(sqlite3.connect(partly)) as copy:
             copy.execute("PRAGMA journal_mode = DELETE")
         sound(partly, database.label)
     return target.stat().st_size
@@ -58,7 +58,7 @@ def of_server(database: Database, target: Path, note: Note = lambda _: None) -> 
 
 @contextmanager
 def _new(target: Path) -> Iterator[Path]:
-    """A place for a copy, which gets its name once it is whole."""
+    """A temporary file for a copy, renamed once the copy is complete."""
     if target.exists():
         raise StoreError(f"{target} exists; name a file that does not", code=StoreCode.UNFIT)
     if not target.parent.is_dir():
@@ -83,7 +83,7 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     try:
         sound(backup)
         trusted(backup)
-        _together(backup)
+        _check_pair(backup)
     except StoreError as error:
         if error.code != StoreCode.CORRUPT:
             raise
@@ -93,7 +93,7 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     lock = database.lock(claimed("meterd db restore", backup.stat().st_size))
     try:
         with _made(target.with_name(f"{target.name}.restoring")) as partly:
-            held = _found(backup)
+            held = _database_at(backup)
             with with_wal_file(held, lambda: _moment(held, backup)) as (polls, old):
                 _copy(old, partly, note)
             _absorb(partly, polls)
@@ -106,10 +106,10 @@ def restore(database: Database, backup: Path, now: int, note: Note = lambda _: N
     return aside
 
 
-def _together(path: Path) -> None:
+def _check_pair(path: Path) -> None:
     """Raises StoreError (corrupt) where a copied database and its journal file do not fit."""
-    there = file_wal.generation(_found(path))
-    with _found(path).reading() as connection:
+    there = file_wal.generation(_database_at(path))
+    with _database_at(path).reading() as connection:
         if not inspect(connection).has_table(memo.name):
             return
         mark = connection.scalar(select(memo.c.body).where(memo.c.name == file_wal.MARK))
@@ -123,8 +123,8 @@ def trusted(path: Path) -> None:
 
     A trigger or a generated column would run in the store that the backup becomes.
     """
-    with _found(path).mapped():
-        with _found(path).reading() as connection:
+    with _database_at(path).mapped():
+        with _database_at(path).reading() as connection:
             found = migrate.version(connection)
         odd = list(schema_differences(path, found or ""))
     if odd:
@@ -138,7 +138,7 @@ def sound(path: Path, label: str = "") -> None:
 
     `label` names it where that is not its path.
     """
-    with _found(path).reading() as connection:
+    with _database_at(path).reading() as connection:
         if migrate.version(connection) is None:
             raise StoreError(f"{label or path} is empty", code=StoreCode.UNFIT)
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
@@ -197,9 +197,9 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         note(total - left - done)
         done = total - left
 
-    with _found(target).mapped():
+    with _database_at(target).mapped():
         ownership.touch(target)
-    with _found(target).mapped(), closing(sqlite3.connect(target)) as new:
+    with _database_at(target).mapped(), closing(sqlite3.connect(target)) as new:
         old.backup(new, pages=_PAGES, progress=told, sleep=0)
         if new.execute("SELECT 1 FROM sqlite_master WHERE name = 'memo'").fetchone():
             # Of who writes to the original, and of the WAL file beside that.
@@ -208,7 +208,7 @@ def _copy(old: sqlite3.Connection, target: Path, note: Note) -> None:
         new.execute("PRAGMA journal_mode = DELETE")
 
 
-def _found(path: Path) -> Database:
+def _database_at(path: Path) -> Database:
     return databases.find(_url(path))
 
 
@@ -220,7 +220,7 @@ def _absorb(target: Path, polls: Sequence[Poll]) -> None:
     """Polls of a WAL file become part of the copy: a backup is one file."""
     if not polls:
         return
-    copy, catalog = _found(target), Catalog()
+    copy, catalog = _database_at(target), Catalog()
     session = StoreSession(copy, catalog, SoleWriter())
     try:
         for some in chunks(polls, catalog):

@@ -57,7 +57,7 @@ class DryRun(StoredBlocks):
 def problems(
     database: Database, note: Note = lambda _: None, spool: Path | None = None
 ) -> Iterator[str]:
-    """What is wrong, a sentence each; a daemon may go on writing meanwhile.
+    """The flaws of the store, a sentence each; a daemon may go on writing meanwhile.
 
     `spool` is where polls wait, if it is not beside the database.
 
@@ -70,8 +70,8 @@ def problems(
             yield f"{wrong}; copies are made with `meterd db backup`"
         if database.path is not None:
             yield from (f"schema: {odd}" for odd in schema_differences(database.path, version))
-            found = connection.scalars(text("PRAGMA integrity_check"))
-            yield from (f"SQLite: {line}" for line in found if line != "ok")
+            lines = connection.scalars(text("PRAGMA integrity_check"))
+            yield from (f"SQLite: {line}" for line in lines if line != "ok")
             yield from map(str, foreign_rows.find_rows(connection))
             yield from put_aside(database.folder)
         try:
@@ -99,7 +99,7 @@ def problems(
 
 
 def put_aside(folder: Path) -> Iterator[str]:
-    """What could not be read, and is kept as a file until somebody has looked."""
+    """Names the files in which unreadable rows and records were set aside."""
     for path in foreign_rows.quarantined_files(folder):
         yield (
             f"{path} holds what could not be read, and is missing from the store or was mended; "
@@ -110,7 +110,7 @@ def put_aside(folder: Path) -> Iterator[str]:
 def files(
     database: Database, spool: Path | None = None, catalog: Catalog | None = None
 ) -> Iterator[str]:
-    """What is wrong with the WAL file and the spool beside a database, a sentence each."""
+    """The flaws of the WAL file and the spool beside a database, a sentence each."""
     if database.path is not None:
         try:
             for damaged, _ in file_wal.read(file_wal.path_beside(database.path), catalog).damages:
@@ -152,11 +152,11 @@ class _Checker:
 
     def blocks(self, note: Note) -> Iterator[str]:
         for row in rows_of_blocks(self._connection):
-            found = list(self._block(row))
+            flaws = list(self._block(row))
             place = row.device_id, row.t0 // DAY
-            self._days[place] = self._days.get(place, True) and not found
+            self._days[place] = self._days.get(place, True) and not flaws
             device = self._catalog.names.get(row.device_id, f"number {row.device_id}")
-            for wrong in found:
+            for wrong in flaws:
                 yield f"block {row.id} (device {device}, {_date(row.t0 // DAY)}): {wrong}"
             note(1)
 
@@ -166,9 +166,9 @@ class _Checker:
         except StoreError as error:
             yield str(error)
             return
-        told = (chunk.device, len(chunk.times), chunk.times[0], chunk.times[-1])
-        if told != (row.device_id, row.n, row.t0, row.t1):
-            yield f"its row says device, polls, first and last are other than its body: {told}"
+        in_body = (chunk.device, len(chunk.times), chunk.times[0], chunk.times[-1])
+        if in_body != (row.device_id, row.n, row.t0, row.t1):
+            yield f"its row says device, polls, first and last are other than its body: {in_body}"
         if row.id != block_id(row.device_id, row.t0):
             yield "its id is not that of its device and first hour"
         yield from self._wrong(chunk)
@@ -178,8 +178,8 @@ class _Checker:
             check(chunk)
         except ValueError as error:
             yield str(error)
-        owned = {one.id for one in self._catalog.by_device.get(chunk.device, ())}
-        strange = [str(one.series) for one in chunk.columns if one.series not in owned]
+        owned = {entry.id for entry in self._catalog.by_device.get(chunk.device, ())}
+        strange = [str(column.series) for column in chunk.columns if column.series not in owned]
         if strange:
             yield f"its device has no series {', '.join(strange[:5])}"
 
@@ -188,15 +188,17 @@ class _Checker:
         stained = set(self._connection.scalars(select(dirty.c.id)))
         last = -1
         while True:
-            asked = select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(_FEW)
-            rows = [dict(row) for row in self._connection.execute(asked).mappings()]
+            statement = (
+                select(rollups).where(rollups.c.id > last).order_by(rollups.c.id).limit(_FEW)
+            )
+            rows = [dict(row) for row in self._connection.execute(statement).mappings()]
             sound: list[plain_columns.Day] = []
             for row in rows:
                 name = f"{self._name(row['series_id'])}, {_date(row['day'])}"
-                found, wrong = plain_columns.of_rollup(row)
+                quarters, wrong = plain_columns.of_rollup(row)
                 yield from (f"roll-up of {name}: {text}" for text in wrong)
-                if found is not None and self._key(row) not in stained:
-                    sound.append((row["series_id"], row["day"], found))
+                if quarters is not None and self._key(row) not in stained:
+                    sound.append((row["series_id"], row["day"], quarters))
             for series, day, wrong_hours in plain_columns.of_hours(self._connection, sound):
                 yield f"hours of {self._name(series)}, {_date(day)}: {wrong_hours}"
             if len(rows) < _FEW:
@@ -204,12 +206,12 @@ class _Checker:
             last = rows[-1]["id"]
 
     def _key(self, row: Mapping[str, Any]) -> int | None:
-        known = self._catalog.by_id.get(row["series_id"])
-        return dirty_id(self._catalog.devices[known.name[0]], row["day"]) if known else None
+        entry = self._catalog.by_id.get(row["series_id"])
+        return dirty_id(self._catalog.devices[entry.name[0]], row["day"]) if entry else None
 
-    def _name(self, one: int) -> str:
-        known = self._catalog.by_id.get(one)
-        return " ".join(known.name[:2]) if known else f"unknown series {one}"
+    def _name(self, number: int) -> str:
+        entry = self._catalog.by_id.get(number)
+        return " ".join(entry.name[:2]) if entry else f"unknown series {number}"
 
     def recomputed(self, note: Note) -> Iterator[str]:
         """Roll-ups of closed days, made again of their blocks."""
@@ -230,9 +232,9 @@ class _Checker:
             note(1)
 
     def _compared(self, device: int, day: int, made: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-        ids = [rollup_id(one.id, day) for one in self._catalog.by_device.get(device, ())]
-        asked = select(rollups).where(rollups.c.id.in_(ids))
-        there = {row["id"]: row for row in self._connection.execute(asked).mappings()}
+        ids = [rollup_id(entry.id, day) for entry in self._catalog.by_device.get(device, ())]
+        statement = select(rollups).where(rollups.c.id.in_(ids))
+        there = {row["id"]: row for row in self._connection.execute(statement).mappings()}
         for row in made:
             if not row["n"]:
                 continue

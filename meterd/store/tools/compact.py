@@ -31,7 +31,7 @@ async def compact(url: str | Sequence[str], now: int) -> tuple[int, int]:
     if not place.made():
         raise StoreError(f"{place.label}: there is no store yet", code=StoreCode.NO_STORE)
     claim = claimed("meterd db compact", 3 * size(place))
-    before = await _with_writer(url, claim, lambda writer: writer.do(partial(_stain, now=now)))
+    before = await _with_writer(url, claim, lambda writer: writer.do(partial(_mark_dirty, now=now)))
     await _with_writer(url, claim, lambda writer: writer.settle())
     after = await _with_writer(url, claim, lambda writer: writer.do(_blocks))
     await asyncio.to_thread(_vacuum, url, claim)
@@ -56,7 +56,7 @@ def _blocks(session: StoreSession) -> int:
         return connection.scalar(select(func.count()).select_from(block)) or 0
 
 
-def _stain(session: StoreSession, now: int) -> int:
+def _mark_dirty(session: StoreSession, now: int) -> int:
     """Past days whose blocks fit in one are to be closed again; returns the blocks there are."""
     polls: dict[int, list[int]] = {}
     with session.transaction() as connection:

@@ -54,11 +54,11 @@ _log = logging.getLogger(__name__)
 
 
 class NothingThereError(MeterdError):
-    """What was named does not exist; a person has to name something else."""
+    """The correction or samples named do not exist; a person has to name others."""
 
 
 class UnfitError(MeterdError):
-    """What was asked makes no sense of these samples; a person has to ask for something else."""
+    """The correction does not fit these samples; a person has to ask for something else."""
 
 
 class Corrections:
@@ -88,10 +88,12 @@ class Corrections:
             await self._writer.flush()
             infos = await self._infos(ask)
             ask = _sensible(ask, infos, await self._reader.series())
-            found = False
+            has_samples = False
             for day in _days(ask, infos):
-                found = found or await self._found(ask, _names(infos), day) is not None
-            if not found:
+                has_samples = (
+                    has_samples or await self._chunk_of_day(ask, _names(infos), day) is not None
+                )
+            if not has_samples:
                 what = "no valid" if ask.value is None else "no sample of"
                 raise NothingThereError(f"{ask.device} has {what} {ask.quantity} in that time")
             number = await self._writer.do(lambda session: correction_log.begin(session, ask, now))
@@ -104,35 +106,35 @@ class Corrections:
         or where the samples of all of its days are deleted by now.
         """
         async with self._turn:
-            found = await self._one(number)
-            if found is None or found.undone is not None:
-                what = "is undone already" if found else "does not exist"
+            correction = await self._one(number)
+            if correction is None or correction.undone is not None:
+                what = "is undone already" if correction else "does not exist"
                 raise NothingThereError(f"correction {number} {what}")
-            self._need_ours(found.device)
-            later = await self._writer.do(partial(correction_log.over, found=found))
+            self._need_ours(correction.device)
+            later = await self._writer.do(partial(correction_log.over, found=correction))
             if later is not None:
                 text = f"correction {later} came after it on the same samples"
                 raise NothingThereError(f"{text}: undo that one first")
-            return await self._undo(found, who, now)
+            return await self._undo(correction, who, now)
 
     async def finish(self, now: int) -> list[Correction]:
-        """What was broken off: marks the rest, or puts back the rest. Raises StoreError."""
+        """Finishes corrections and undoings that were interrupted. Raises StoreError."""
         async with self._turn:
             return await self._finish(now)
 
     async def _finish(self, now: int) -> list[Correction]:
         finished: list[Correction] = []
-        for one in reversed(await self.all()):
+        for correction in reversed(await self.all()):
             # Of a cluster's devices, each meterd goes on with those that it polls.
-            if one.state != "unfinished" or not self._writer.writes_for(one.device):
+            if correction.state != "unfinished" or not self._writer.writes_for(correction.device):
                 continue
             try:
-                finished.append(await self._resume(one, now))
+                finished.append(await self._resume(correction, now))
             except StoreError as error:
                 if error.code != StoreCode.CORRUPT:
                     raise
                 # Others are none the worse for it.
-                _log.error("correction %d cannot be finished: %s", one.id, error)
+                _log.error("correction %d cannot be finished: %s", correction.id, error)
         return finished
 
     def _need_ours(self, device: str) -> None:
@@ -140,14 +142,22 @@ class Corrections:
             text = f"another meterd of this cluster polls {device}: correct it there"
             raise StoreError(text, code=StoreCode.UNAVAILABLE)
 
-    async def _resume(self, one: Correction, now: int) -> Correction:
-        if one.undone_by:
-            return await self._undo(one, one.undone_by, now)
-        ask = Ask(one.device, one.quantity, one.start, one.end, one.why, one.who, one.value)
-        return await self._mark(one.id, ask, now)
+    async def _resume(self, correction: Correction, now: int) -> Correction:
+        if correction.undone_by:
+            return await self._undo(correction, correction.undone_by, now)
+        ask = Ask(
+            correction.device,
+            correction.quantity,
+            correction.start,
+            correction.end,
+            correction.why,
+            correction.who,
+            correction.value,
+        )
+        return await self._mark(correction.id, ask, now)
 
-    async def _undo(self, found: Correction, who: str, now: int) -> Correction:
-        who, number = who[:LONGEST_WHO], found.id
+    async def _undo(self, correction: Correction, who: str, now: int) -> Correction:
+        who, number = who[:LONGEST_WHO], correction.id
         parts = await self._writer.do(partial(correction_log.parts, number=number))
         await self._writer.flush()
         lost = [await self._lost(await self._part(part)) for part in parts]
@@ -158,27 +168,27 @@ class Corrections:
         await self._writer.do(partial(correction_log.note, number=number, values=begun))
         for part, gone in zip(parts, lost, strict=True):
             if not gone:
-                await self._take(await self._part(part))
+                await self._write_replacement(await self._part(part))
         there = [part for part, gone in zip(parts, lost, strict=True) if not gone]
-        await self._derive(found.device, found.quantity, there)
+        await self._derive(correction.device, correction.quantity, there)
         if any(lost):
             _log.warning("correction %d: %d samples are deleted by now", number, sum(lost))
         await self._writer.do(partial(correction_log.note, number=number, values={"undone": now}))
-        return (await self._one(number)) or found
+        return (await self._one(number)) or correction
 
     async def _part(self, key: int) -> Chunk:
         return await self._writer.do(partial(correction_log.body, key=key))
 
     async def _lost(self, old: Chunk) -> int:
         """How many samples there are where the store has none any more; mostly 0."""
-        return await asyncio.to_thread(self._gone, old)
+        return await asyncio.to_thread(self._lost_samples, old)
 
-    def _gone(self, old: Chunk) -> int:
+    def _lost_samples(self, old: Chunk) -> int:
         by_id = self._writer.memory.catalog.by_id
         names = {by_id[column.series].name for column in old.columns}
         device = next(iter(names))[0]
-        told = self._reader.day(device, old.times[0] // DAY, names)
-        return old.samples if told is None or not told.chunk.columns else 0
+        samples = self._reader.day(device, old.times[0] // DAY, names)
+        return old.samples if samples is None or not samples.chunk.columns else 0
 
     async def _mark(self, number: int, ask: Ask, now: int) -> Correction:
         """All of it, or the rest of one that was broken off."""
@@ -189,12 +199,12 @@ class Corrections:
         for part in parts:
             # It was safe already; whether it was replaced, too, nobody knows.
             old = await self._part(part)
-            await self._take(old, ask)
+            await self._write_replacement(old, ask)
             done |= await asyncio.to_thread(_cells_of, old) if ask.value is not None else set()
             count += old.samples
         waiting, key = count, max(parts, default=(number << _PART_BITS) - 1)
         for day in _days(ask, infos):
-            chunk = await self._found(ask, _names(infos), day)
+            chunk = await self._chunk_of_day(ask, _names(infos), day)
             if chunk is not None and done:
                 chunk = await asyncio.to_thread(_without, chunk, done)
             if chunk is None:
@@ -202,7 +212,7 @@ class Corrections:
             key += 1
             # First what stood there is safe, then it is replaced.
             await self._writer.do(partial(correction_log.keep, number=number, key=key, old=chunk))
-            await self._take(chunk, ask)
+            await self._write_replacement(chunk, ask)
             count, waiting = count + chunk.samples, waiting + chunk.samples
             if waiting > _BREATHE:
                 await self._writer.settle()
@@ -218,9 +228,11 @@ class Corrections:
         return made
 
     async def _derive(self, device: str, quantity: str, parts: Sequence[int]) -> None:
-        """Totals, roll-ups and plain rows of what is there now; `parts` have what was there."""
-        infos = [one for one in await self._reader.series() if one.kind is Kind.COUNTER]
-        is_counter = any((one.device, one.quantity) == (device, quantity) for one in infos)
+        """Renews totals, roll-ups and plain rows after a correction; `parts`: the
+        corrected chunks.
+        """
+        infos = [info for info in await self._reader.series() if info.kind is Kind.COUNTER]
+        is_counter = any((info.device, info.quantity) == (device, quantity) for info in infos)
         extent = await self._writer.do(partial(correction_log.extent, keys=parts))
         if self.recount is not None and is_counter and extent is not None:
             await self._writer.flush()
@@ -228,28 +240,34 @@ class Corrections:
         await self._writer.settle()
 
     async def _one(self, number: int) -> Correction | None:
-        return next((one for one in await self.all() if one.id == number), None)
+        return next(
+            (correction for correction in await self.all() if correction.id == number), None
+        )
 
     async def _infos(self, ask: Ask) -> list[SeriesInfo]:
         infos = await self._reader.series()
-        return [one for one in infos if (one.device, one.quantity) == (ask.device, ask.quantity)]
+        return [
+            info for info in infos if (info.device, info.quantity) == (ask.device, ask.quantity)
+        ]
 
-    async def _found(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
-        """What is to be corrected on that day."""
-        return await asyncio.to_thread(self._look, ask, names, day)
+    async def _chunk_of_day(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
+        """The samples of that day that are to be corrected."""
+        return await asyncio.to_thread(self._matching_chunk, ask, names, day)
 
-    def _look(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
-        told = self._reader.day(ask.device, day, names)
+    def _matching_chunk(self, ask: Ask, names: frozenset[Name], day: int) -> Chunk | None:
+        samples = self._reader.day(ask.device, day, names)
         chunk = (
-            None if told is None else slicing.since(slicing.until(told.chunk, ask.end), ask.start)
+            None
+            if samples is None
+            else slicing.since(slicing.until(samples.chunk, ask.end), ask.start)
         )
         if chunk is None or ask.value is not None:
             return chunk if chunk is not None and chunk.columns else None
         # To be marked is what is neither null nor invalid.
         return _those(chunk, _valid)
 
-    async def _take(self, old: Chunk, ask: Ask | None = None) -> None:
-        """In the place of what is there: corrected as was asked, or as they were."""
+    async def _write_replacement(self, old: Chunk, ask: Ask | None = None) -> None:
+        """Replaces stored samples: by corrected ones, or without `ask` by the original ones."""
         late, lasts = await asyncio.to_thread(self._replacement, old, ask)
         await self._writer.put(late)
         await self._writer.do(partial(correction_log.renew, lasts=lasts))
@@ -270,40 +288,42 @@ class Corrections:
 
 
 def _sensible(ask: Ask, infos: list[SeriesInfo], stored: list[SeriesInfo]) -> Ask:
-    """With the value in the unit of the series that it is about."""
+    """The request with its value in the unit of the series. Raises NothingThereError,
+    UnfitError.
+    """
     if not infos:
         text = f"the store has no {ask.quantity} of {ask.device}: look at their spelling"
         raise NothingThereError(text)
     counter = ask.quantity.removeprefix(GUARDED)
-    there = {(one.device, one.quantity) for one in stored}
-    if counter != ask.quantity and (ask.device, counter) in there:
+    stored_names = {(info.device, info.quantity) for info in stored}
+    if counter != ask.quantity and (ask.device, counter) in stored_names:
         text = f"{ask.quantity} is worked out from {counter}: correct {counter} instead"
         raise UnfitError(f"{text}, and it follows")
     if ask.value is None:
         return ask
-    units = sorted({one.unit for one in infos})
+    units = sorted({info.unit for info in infos})
     if len(units) > 1:
         text = f"{ask.device} has {ask.quantity} in several units ({', '.join(units)})"
         raise UnfitError(f"{text}: mark it as invalid, and import the right values")
-    found = conversion(ask.unit or units[0], units[0])
-    if found is None:
+    factors = conversion(ask.unit or units[0], units[0])
+    if factors is None:
         raise UnfitError(f"{ask.quantity} is in {units[0]}: {ask.unit!r} is nothing like it")
-    value = ask.value * found.factor + found.offset
+    value = ask.value * factors.factor + factors.offset
     if finite(value) is None:
         raise UnfitError(f"{ask.value:g} {ask.unit or units[0]} is no number that can be measured")
     return replace(ask, value=value, unit=units[0])
 
 
 def _names(infos: list[SeriesInfo]) -> frozenset[Name]:
-    return frozenset((one.device, one.quantity, one.unit) for one in infos)
+    return frozenset((info.device, info.quantity, info.unit) for info in infos)
 
 
 def _days(ask: Ask, infos: list[SeriesInfo]) -> range:
     """The days of the interval in which these series have samples, since 1970."""
     if not infos:
         return range(0)
-    start = max(ask.start, min(one.first for one in infos))
-    end = min(ask.end, max(one.last for one in infos) + 1)
+    start = max(ask.start, min(info.first for info in infos))
+    end = min(ask.end, max(info.last for info in infos) + 1)
     return range(start // DAY, -(-end // DAY)) if start < end else range(0)
 
 
@@ -317,11 +337,11 @@ def _corrected(was: ChunkColumn, ask: Ask) -> ChunkColumn:
 
 
 def _last(chunk: Chunk, column: ChunkColumn) -> Mapping[str, Any]:
-    """As the newest value of a series is told to people."""
+    """The row of the table of newest values for a sample."""
     value, state = column.values[-1], column.states[-1] if column.states else (1, 0, "")
-    known = None if isnan(value) else value
+    shown = None if isnan(value) else value
     time = chunk.times[column.rows[-1]]
-    return {"time": time, "value": known, "quality": state[1], "reason": state[2] or None}
+    return {"time": time, "value": shown, "quality": state[1], "reason": state[2] or None}
 
 
 def _cells_of(chunk: Chunk) -> set[tuple[int, int]]:
@@ -329,24 +349,24 @@ def _cells_of(chunk: Chunk) -> set[tuple[int, int]]:
 
 
 def _without(chunk: Chunk, done: set[tuple[int, int]]) -> Chunk | None:
-    def others(chunk: Chunk, column: ChunkColumn) -> list[int]:
+    def remaining(chunk: Chunk, column: ChunkColumn) -> list[int]:
         times = enumerate(chunk.times_of(column))
         return [at for at, time in times if (column.series, time) not in done]
 
-    return _those(chunk, others)
+    return _those(chunk, remaining)
 
 
 def _valid(_: Chunk, column: ChunkColumn) -> list[int]:
-    values, at, found = column.values, 0, list[int]()
+    values, at, places = column.values, 0, list[int]()
     for count, quality, _reason in column.states or ((len(values), QUALITIES[Quality.GOOD], ""),):
         if quality != INVALID:
-            found += [place for place in range(at, at + count) if not isnan(values[place])]
+            places += [place for place in range(at, at + count) if not isnan(values[place])]
         at += count
-    return found
+    return places
 
 
 def _those(chunk: Chunk, places: Callable[[Chunk, ChunkColumn], list[int]]) -> Chunk | None:
     """The samples of a chunk that are wanted, by their places in each column."""
     columns = (select_values(column, places(chunk, column)) for column in chunk.columns)
-    kept = tuple(column for column in columns if column.values)
-    return Chunk(chunk.device, chunk.times, kept) if kept else None
+    remaining = tuple(column for column in columns if column.values)
+    return Chunk(chunk.device, chunk.times, remaining) if remaining else None

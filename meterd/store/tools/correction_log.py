@@ -93,22 +93,22 @@ def note(session: StoreSession, number: int, values: dict[str, Any]) -> None:
 
 
 def renew(session: StoreSession, lasts: Mapping[int, Mapping[str, Any]]) -> None:
-    """The newest value, too, where it is one of these."""
+    """Updates the rows of newest values among the corrected samples."""
     with session.transaction() as connection:
-        for one, row in lasts.items():
-            same = (newest.c.series_id == one) & (newest.c.time == row["time"])
+        for number, row in lasts.items():
+            same = (newest.c.series_id == number) & (newest.c.time == row["time"])
             connection.execute(update(newest).where(same).values(row))
 
 
 def over(session: StoreSession, found: Correction) -> int | None:
     """A later correction that is not undone and has samples in common with this one."""
-    for one in reversed(every(session)):
-        same = (one.device, one.quantity) == (found.device, found.quantity)
-        meets = one.start < found.end and found.start < one.end
-        if one.id > found.id and one.undone is None and same and meets:
+    for other in reversed(every(session)):
+        same = (other.device, other.quantity) == (found.device, found.quantity)
+        meets = other.start < found.end and found.start < other.end
+        if other.id > found.id and other.undone is None and same and meets:
             mine = _samples(session, found.id)
-            if mine & _samples(session, one.id):
-                return one.id
+            if mine & _samples(session, other.id):
+                return other.id
     return None
 
 
@@ -123,9 +123,9 @@ def _samples(session: StoreSession, number: int) -> set[tuple[int, int]]:
 
 
 def parts(session: StoreSession, number: int) -> list[int]:
-    asked = select(corrected.c.id).where(corrected.c.correction_id == number)
+    statement = select(corrected.c.id).where(corrected.c.correction_id == number)
     with session.transaction() as connection:
-        return list(connection.scalars(asked.order_by(corrected.c.id)))
+        return list(connection.scalars(statement.order_by(corrected.c.id)))
 
 
 def body(session: StoreSession, key: int) -> Chunk:

@@ -54,7 +54,9 @@ class ImportedSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What a column or row is of: its values times `times`, plus `plus`, are what is kept."""
+    """The series of a column or row; a value of the file times `times` plus `plus` is the stored
+    one.
+    """
 
     device: str
     quantity: str
@@ -109,13 +111,13 @@ class Imported:
         Where the file has their guarded totals, these are as good as those of live polls: only
         where they end has to be known.
         """
-        found: dict[tuple[int, int], list[str]] = {}
+        quantities: dict[tuple[int, int], list[str]] = {}
         for (name, quantity), (first, last) in self.counters.items():
             if name == device:
                 begun, ended = self.totals.get((name, quantity), (last + 1, 0))
                 since = last if begun <= first and last <= ended else first
-                found.setdefault((since, last), []).append(quantity)
-        return found
+                quantities.setdefault((since, last), []).append(quantity)
+        return quantities
 
 
 def _short(file: TextIO) -> Iterator[str]:
@@ -129,7 +131,7 @@ def _short(file: TextIO) -> Iterator[str]:
 
 
 class CsvFile:
-    """A file, read as often as it is asked for. `zone` is that of times without an offset."""
+    """A CSV file, which may be read more than once. `zone`: that of times without an offset."""
 
     def __init__(self, path: Path, zone: tzinfo | None, now: int) -> None:
         self.path = path
@@ -138,19 +140,19 @@ class CsvFile:
 
     def check(self) -> Imported:
         """Reads all of it. Raises MistakesError with the first mistakes, by line."""
-        told, mistakes = Imported(), list[str]()
-        for line, found in self._read():
-            if isinstance(found, str):
-                mistakes.append(f"{self.path}:{line}: {found}")
+        imported, mistakes = Imported(), list[str]()
+        for line, parsed in self._read():
+            if isinstance(parsed, str):
+                mistakes.append(f"{self.path}:{line}: {parsed}")
                 if len(mistakes) == MOST_MISTAKES:
                     mistakes.append(f"{self.path}: and perhaps more")
                     break
                 continue
-            for row in found:
-                told.note(row)
+            for row in parsed:
+                imported.note(row)
         if mistakes:
             raise MistakesError("\n".join(mistakes), code=GeneralCode.IMPORT)
-        return told
+        return imported
 
     def rows(self) -> Iterator[ImportedSample]:
         """Of a file that `check` found right."""
@@ -158,15 +160,15 @@ class CsvFile:
 
     def numbered(self) -> Iterator[tuple[int, ImportedSample]]:
         """The same with their lines."""
-        for line, found in self._read():
-            if isinstance(found, str):
-                text = f"{self.path}:{line}: {found}; the file has changed meanwhile"
+        for line, parsed in self._read():
+            if isinstance(parsed, str):
+                text = f"{self.path}:{line}: {parsed}; the file has changed meanwhile"
                 raise MistakesError(text, code=GeneralCode.IMPORT)
-            for row in found:
+            for row in parsed:
                 yield line, row
 
     def _read(self) -> Iterator[tuple[int, list[ImportedSample] | str]]:
-        """By line: its samples, or what is wrong with it."""
+        """(line, samples or the text of a mistake) for each row."""
         try:
             # It is read twice, so a pipe will not do.
             with os.fdopen(open_regular(self.path), encoding="utf-8-sig", newline="") as file:
@@ -211,7 +213,7 @@ class CsvFile:
             raise ValueError("two columns have the same name")
         if all(name in lower for name in _LONG):
             if odd := [name for name in lower if name not in (*_LONG, *_ALSO)]:
-                raise ValueError(f"column {odd[0]!r} is not known; known are {_known()}")
+                raise ValueError(f"column {odd[0]!r} is not known; known are {_column_names()}")
             return lambda cells: self._long(dict(zip(lower, cells, strict=True)))
         if "time" not in lower or any("/" not in name for name in lower if name != "time"):
             raise ValueError(
@@ -249,10 +251,16 @@ class CsvFile:
         time = self._time(cells[place].strip())
         return [
             ImportedSample(
-                time, one.device, one.quantity, one.unit, _value(cell, one), Quality.GOOD, ""
+                time,
+                target.device,
+                target.quantity,
+                target.unit,
+                _value(cell, target),
+                Quality.GOOD,
+                "",
             )
-            for cell, one in zip(cells, targets, strict=True)
-            if one is not None and cell.strip()
+            for cell, target in zip(cells, targets, strict=True)
+            if target is not None and cell.strip()
         ]
 
     def _time(self, text: str) -> int:
@@ -263,36 +271,36 @@ class CsvFile:
 
     def _moment(self, text: str) -> int:
         try:
-            found = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text)
         except ValueError as error:
             hint = "write 2026-11-21T10:00:00Z, Unix seconds or Unix ms"
             raise ValueError(f"time {text!r} is none; {hint}") from error
-        if found.tzinfo is None:
-            found = self._local(text, found)
-        return round((found - _EPOCH) / _MS)
+        if moment.tzinfo is None:
+            moment = self._local(text, moment)
+        return round((moment - _EPOCH) / _MS)
 
     def _local(self, text: str, naive: datetime) -> datetime:
         if self._zone is None:
             hint = "write Z or +01:00 behind it, or give --zone Europe/Berlin"
             raise ValueError(f"time {text!r} does not say its zone; {hint}")
-        found = naive.replace(tzinfo=self._zone)
-        if found.utcoffset() != found.replace(fold=1).utcoffset():
+        local = naive.replace(tzinfo=self._zone)
+        if local.utcoffset() != local.replace(fold=1).utcoffset():
             what = "the clock was changed then, so it is there twice or not at all"
             raise ValueError(f"time {text!r}: {what}; write its offset behind it")
-        return found
+        return local
 
 
 def _wide(name: str) -> _Target:
-    found = _WIDE.fullmatch(name)
-    if found is None:
+    match = _WIDE.fullmatch(name)
+    if match is None:
         raise ValueError(f"column {name!r} is no DEVICE/QUANTITY [UNIT]")
-    return _target(found["device"].strip(), found["quantity"], (found["unit"] or "").strip())
+    return _target(match["device"].strip(), match["quantity"], (match["unit"] or "").strip())
 
 
 @lru_cache(4096)
 def _counts(quantity: str, unit: str) -> bool:
-    known = describe(quantity, unit)
-    return known is not None and known.kind is Kind.COUNTER
+    described = describe(quantity, unit)
+    return described is not None and described.kind is Kind.COUNTER
 
 
 @lru_cache(4096)
@@ -302,14 +310,14 @@ def _target(device: str, quantity: str, unit: str) -> _Target:
     own = quantity.startswith("x.")
     if own and not unit:
         raise ValueError(f"{quantity} is your own quantity: its unit has to be given")
-    known = describe(quantity, base_of(unit))
-    if known is None:
+    described = describe(quantity, base_of(unit))
+    if described is None:
         raise ValueError(f"there is no quantity {quantity!r}: {suggest(quantity)}")
-    found = conversion(unit or known.unit, known.unit)
-    if found is None:
-        raise ValueError(f"{quantity} is in {known.unit}: {unit!r} cannot be converted to it")
-    times, plus = (Decimal(repr(number)) for number in found)
-    return _Target(device, quantity, known.unit, times, plus)
+    factors = conversion(unit or described.unit, described.unit)
+    if factors is None:
+        raise ValueError(f"{quantity} is in {described.unit}: {unit!r} cannot be converted to it")
+    times, plus = (Decimal(repr(number)) for number in factors)
+    return _Target(device, quantity, described.unit, times, plus)
 
 
 def _value(text: str, target: _Target) -> float | None:
@@ -335,16 +343,16 @@ def _shown(text: str) -> str:
 
 def _quality(text: str, value: float | None) -> Quality:
     try:
-        found = Quality(text.strip() or Quality.GOOD)
+        quality = Quality(text.strip() or Quality.GOOD)
     except ValueError:
         words = " ".join(Quality)
         raise ValueError(f"quality {text!r} is none of {words}") from None
-    return Quality.INVALID if value is None and found is Quality.GOOD else found
+    return Quality.INVALID if value is None and quality is Quality.GOOD else quality
 
 
 def _unix(text: str) -> int:
     return int(text) if len(text.partition(".")[0]) > 10 else round(Decimal(text) * 1000)
 
 
-def _known() -> str:
+def _column_names() -> str:
     return ", ".join((*_LONG, *_ALSO))

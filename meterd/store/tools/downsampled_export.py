@@ -69,48 +69,48 @@ def of_series(
     end = min(wanted.end, info.last + 1)
     while start < end:
         stop = min(start // _STRETCH * _STRETCH + _STRETCH, -(-end // size) * size)
-        found: dict[int, list[QuarterRollup]] = {}
+        by_bucket: dict[int, list[QuarterRollup]] = {}
         for number, quarter in reader.quarters(name, start, stop).items():
-            found.setdefault(number * QUARTER_MS // size, []).append(quarter)
-        for number, some in sorted(found.items()):
-            yield _bucket(number * size, name, total(some))
+            by_bucket.setdefault(number * QUARTER_MS // size, []).append(quarter)
+        for number, quarters in sorted(by_bucket.items()):
+            yield _bucket(number * size, name, total(quarters))
         start = stop
 
 
 def _bucket(time: int, name: Name, whole: QuarterRollup) -> DownsampledBucket:
     n, increase = whole.n, whole.increase
     # An older meterd may have taken infinities for values: what came of them is not known.
-    known = (whole.min, whole.sum / n, whole.max) if n else ()
-    low, mean, high = map(finite, known) if known else (None, None, None)
+    aggregates = (whole.min, whole.sum / n, whole.max) if n else ()
+    low, mean, high = map(finite, aggregates) if aggregates else (None, None, None)
     quality = Quality.ESTIMATED if whole.estimated else Quality.GOOD
     rise = None if increase is None else increase / 1000
     return DownsampledBucket(time, *name, n, low, mean, high, rise, quality.value)
 
 
-def as_csv(found: Iterable[DownsampledBucket]) -> Iterator[str]:
-    """With a header, also where nothing follows; what is not there is empty."""
+def as_csv(buckets_: Iterable[DownsampledBucket]) -> Iterator[str]:
+    """With a header, also where no row follows; unknown values are empty cells."""
     yield ",".join(COLUMNS) + "\n"
-    for some in _pieces(found):
+    for piece in _pieces(buckets_):
         text = StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows((rfc3339(one.time), *map(_cell, one[1:])) for one in some)
+        writer.writerows((rfc3339(bucket.time), *map(_cell, bucket[1:])) for bucket in piece)
         yield text.getvalue()
 
 
-def as_ndjson(found: Iterable[DownsampledBucket]) -> Iterator[str]:
+def as_ndjson(buckets_: Iterable[DownsampledBucket]) -> Iterator[str]:
     """One object a line."""
     encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-    for some in _pieces(found):
-        objects = ({**one._asdict(), "time": rfc3339(one.time)} for one in some)
-        yield "".join(encode(one) + "\n" for one in objects)
+    for piece in _pieces(buckets_):
+        objects = ({**bucket._asdict(), "time": rfc3339(bucket.time)} for bucket in piece)
+        yield "".join(encode(bucket) + "\n" for bucket in objects)
 
 
 TEXTS = {"csv": as_csv, "ndjson": as_ndjson}
 
 
-def _pieces(found: Iterable[DownsampledBucket]) -> Iterator[Sequence[DownsampledBucket]]:
-    each = iter(found)
-    while some := list(islice(each, _PIECE)):
+def _pieces(buckets_: Iterable[DownsampledBucket]) -> Iterator[Sequence[DownsampledBucket]]:
+    iterator = iter(buckets_)
+    while some := list(islice(iterator, _PIECE)):
         yield some
 
 

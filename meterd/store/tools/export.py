@@ -71,7 +71,7 @@ OnLoad: TypeAlias = Callable[[DaySamples | None], None]
 
 
 def _unwatched(_: DaySamples | None) -> None:
-    """Nobody asks what is in memory."""
+    """The default of `on_load`: does nothing."""
 
 
 def series(reader: "Reader", wanted: Wanted) -> list[SeriesInfo]:
@@ -82,10 +82,10 @@ def series(reader: "Reader", wanted: Wanted) -> list[SeriesInfo]:
 def lines(
     reader: "Reader", wanted: Wanted, on_load: OnLoad = _unwatched
 ) -> Iterator[ExportedSample]:
-    """By device, day, series and time. Reads as it goes: raises StoreError at any step."""
-    found = series(reader, wanted)
-    for device, some in groupby(found, key=lambda info: info.device):
-        yield from of_series(reader, device, list(some), wanted, on_load)
+    """Samples by device, day, series and time. Lazy: any step may raise StoreError."""
+    infos = series(reader, wanted)
+    for device, of_device in groupby(infos, key=lambda info: info.device):
+        yield from of_series(reader, device, list(of_device), wanted, on_load)
 
 
 def of_series(
@@ -98,7 +98,7 @@ def of_series(
     """Of some series of one device, day by day."""
     first = max(wanted.start, min(info.first for info in infos))
     last = min(wanted.end - 1, max(info.last for info in infos))
-    names = reader.ordered([(one.device, one.quantity, one.unit) for one in infos])
+    names = reader.ordered([(series.device, series.quantity, series.unit) for series in infos])
     for day in range(first // DAY, last // DAY + 1):
         yield from _of_day(reader, device, day, names, wanted, on_load)
 
@@ -116,15 +116,15 @@ def _of_day(
     while at < len(names):
         some = names[at : at + width]
         at += width
-        told = reader.day(device, day, frozenset(some))
-        on_load(told)
-        if told is None:
+        samples = reader.day(device, day, frozenset(some))
+        on_load(samples)
+        if samples is None:
             width *= 2
             continue
-        chunk = since(until(told.chunk, wanted.end), wanted.start)
-        width = max(1, _AT_ONCE // max(1, len(told.chunk.times)))
+        chunk = since(until(samples.chunk, wanted.end), wanted.start)
+        width = max(1, _AT_ONCE // max(1, len(samples.chunk.times)))
         for column in chunk.columns:
-            name = told.names[column.series]
+            name = samples.names[column.series]
             for time, value, quality, reason in cells(chunk, column):
                 if isnan(value):
                     yield ExportedSample(time, *name, None, *_null(quality, reason))
@@ -133,7 +133,7 @@ def _of_day(
 
 
 def _null(quality: int, reason: str) -> tuple[str, str]:
-    """What is said of a null, which a store of an older meterd may call good."""
+    """Quality and reason of a null; stores of older versions may call it good."""
     if quality == GOOD:
         return _INVALID, reason or NOT_FINITE
     return _WORDS.get(quality, _INVALID), reason
@@ -144,42 +144,42 @@ def rfc3339(ms: int) -> str:
     return (_START + ms * _MS).isoformat(timespec="milliseconds") + "Z"
 
 
-def as_csv(found: Iterable[ExportedSample]) -> Iterator[str]:
+def as_csv(samples: Iterable[ExportedSample]) -> Iterator[str]:
     """With a header, also where nothing follows; a null is empty."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for some in _pieces(found):
-        for line in some:
+    for piece in _pieces(samples):
+        for line in piece:
             value = "" if line.value is None else repr(line.value)
             writer.writerow((rfc3339(line.time), *line[1:4], value, *line[5:]))
-        yield _taken(text)
-    yield _taken(text)
+        yield _drain(text)
+    yield _drain(text)
 
 
-def as_ndjson(found: Iterable[ExportedSample]) -> Iterator[str]:
+def as_ndjson(samples: Iterable[ExportedSample]) -> Iterator[str]:
     """One object a line; `reason` only where there is one."""
     encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-    for some in _pieces(found):
+    for piece in _pieces(samples):
         objects = []
-        for line in some:
-            said = {**line._asdict(), "time": rfc3339(line.time)}
+        for line in piece:
+            fields = {**line._asdict(), "time": rfc3339(line.time)}
             if not line.reason:
-                del said["reason"]
-            objects.append(encode(said) + "\n")
+                del fields["reason"]
+            objects.append(encode(fields) + "\n")
         yield "".join(objects)
 
 
 TEXTS: dict[str, Text] = {"csv": as_csv, "ndjson": as_ndjson}
 
 
-def _pieces(found: Iterable[ExportedSample]) -> Iterator[list[ExportedSample]]:
-    each = iter(found)
-    while some := list(islice(each, _PIECE)):
+def _pieces(samples: Iterable[ExportedSample]) -> Iterator[list[ExportedSample]]:
+    iterator = iter(samples)
+    while some := list(islice(iterator, _PIECE)):
         yield some
 
 
-def _taken(text: StringIO) -> str:
+def _drain(text: StringIO) -> str:
     piece = text.getvalue()
     text.seek(0)
     text.truncate()

@@ -61,8 +61,8 @@ async def merge_devices(
     await writer.settle()
     infos = await asyncio.to_thread(reader.names)
     chunks = [_chunk(infos, name) for name in (old, new)]
-    told = await writer.do(_broken_off)
-    if told != [old, new]:
+    unfinished = await writer.do(_broken_off)
+    if unfinished != [old, new]:
         _need_apart(infos, old, new)
         await _need_samples(reader, infos, old, new)
         await writer.do(partial(_note, names=[old, new]))
@@ -80,10 +80,10 @@ async def merge_devices(
 
 
 def _chunk(infos: Sequence[SeriesInfo], name: str) -> tuple[int, int]:
-    mine = [one for one in infos if one.device == name]
+    mine = [info for info in infos if info.device == name]
     if not mine:
         raise RenameError(f"the store has no device {name}", code=GeneralCode.UNKNOWN_DEVICE)
-    return min(one.first for one in mine), max(one.last for one in mine)
+    return min(info.first for info in mine), max(info.last for info in mine)
 
 
 def _need_apart(infos: Sequence[SeriesInfo], old: str, new: str) -> None:
@@ -106,19 +106,23 @@ async def _need_samples(reader: Reader, infos: Sequence[SeriesInfo], old: str, n
 
 
 def _names(infos: Sequence[SeriesInfo], name: str) -> list[tuple[str, str, str]]:
-    return [(one.device, one.quantity, one.unit) for one in infos if one.device == name]
+    return [(info.device, info.quantity, info.unit) for info in infos if info.device == name]
 
 
 async def _days(reader: Reader, infos: Sequence[SeriesInfo], name: str) -> set[int]:
-    found: set[int] = set()
-    for one in _names(infos, name):
-        found |= (await asyncio.to_thread(reader.days, one)).there
-    return found
+    days: set[int] = set()
+    for series_name in _names(infos, name):
+        days |= (await asyncio.to_thread(reader.days, series_name)).there
+    return days
 
 
 def _polls(reader: Reader, infos: Sequence[SeriesInfo], old: str, new: str, day: int) -> list[Poll]:
-    told = reader.day(old, day, _names(infos, old))
-    return [] if told is None else list(PollDecoder(told.names.__getitem__).of(told.chunk, new))
+    samples = reader.day(old, day, _names(infos, old))
+    return (
+        []
+        if samples is None
+        else list(PollDecoder(samples.names.__getitem__).of(samples.chunk, new))
+    )
 
 
 def _broken_off(session: StoreSession) -> list[str] | None:
@@ -135,15 +139,17 @@ def _note(session: StoreSession, names: Sequence[str]) -> None:
 def absorb(
     connection: Connection, catalog: Catalog, old: str, new: str, *, who: str, now: int
 ) -> None:
-    """What is left of `old` gets the numbers of `new`; for the store's thread."""
+    """Gives the remaining rows of `old` the numbers of `new`; to be called in the store's
+    thread.
+    """
     gone, stays = catalog.devices[old], catalog.devices[new]
     mine = catalog.by_device.get(gone, [])
-    pairs = {one.id: catalog.one(new, *one.name[1:]) for one in mine}
+    pairs = {entry.id: catalog.series_id(new, *entry.name[1:]) for entry in mine}
     is_later = _last(catalog, gone) > _last(catalog, stays)
     catalog.settle(connection, ())
-    for one, other in pairs.items():
-        _series(connection, one, other)
-        _rollups(connection, one, other)
+    for source, target in pairs.items():
+        _series(connection, source, target)
+        _rollups(connection, source, target)
     _hours(connection, pairs, catalog)
     connection.execute(delete(block).where(block.c.device_id == gone))
     stains = [key for key in connection.scalars(select(dirty.c.id)) if dirty_of(key)[0] == gone]
@@ -157,57 +163,60 @@ def absorb(
 
 
 def _last(catalog: Catalog, number: int) -> int:
-    return max((one.last or 0 for one in catalog.by_device.get(number, [])), default=0)
+    return max((entry.last or 0 for entry in catalog.by_device.get(number, [])), default=0)
 
 
-def _series(connection: Connection, one: int, other: int) -> None:
+def _series(connection: Connection, source: int, target: int) -> None:
     """When the series began, its newest value, and its plain rows, which were made anew."""
-    firsts = connection.scalars(select(series.c.first).where(series.c.id.in_((one, other))))
+    firsts = connection.scalars(select(series.c.first).where(series.c.id.in_((source, target))))
     first = min((time for time in firsts if time is not None), default=None)
-    connection.execute(update(series).where(series.c.id == other).values(first=first))
+    connection.execute(update(series).where(series.c.id == target).values(first=first))
     last = {
         row.series_id: row.time
         for row in connection.execute(select(newest))
-        if row.series_id in (one, other)
+        if row.series_id in (source, target)
     }
-    if one in last:
-        loser = other if last.get(other, -1) < last[one] else one
+    if source in last:
+        loser = target if last.get(target, -1) < last[source] else source
         connection.execute(delete(newest).where(newest.c.series_id == loser))
-        moved = update(newest).where(newest.c.series_id == one)
-        connection.execute(moved.values(series_id=other))
-    connection.execute(delete(sample).where(sample.c.series == one))
+        moved = update(newest).where(newest.c.series_id == source)
+        connection.execute(moved.values(series_id=target))
+    connection.execute(delete(sample).where(sample.c.series == source))
 
 
-def _rollups(connection: Connection, one: int, other: int) -> None:
-    """Those of days whose samples are deleted move; the others were made anew."""
+def _rollups(connection: Connection, source: int, target: int) -> None:
+    """Moves the roll-ups of days whose samples are deleted; the others were made anew."""
     days = [
         set(connection.scalars(select(rollup.c.day).where(_within(number))))
-        for number in (one, other)
+        for number in (source, target)
     ]
     left = sorted(days[0] - days[1])
     for start in range(0, len(left), CHUNK):
-        keys = [rollup_id(one, day) for day in left[start : start + CHUNK]]
-        moved = {"id": rollup.c.id + (rollup_id(other, 0) - rollup_id(one, 0)), "series_id": other}
+        keys = [rollup_id(source, day) for day in left[start : start + CHUNK]]
+        moved = {
+            "id": rollup.c.id + (rollup_id(target, 0) - rollup_id(source, 0)),
+            "series_id": target,
+        }
         connection.execute(update(rollup).where(rollup.c.id.in_(keys)).values(moved))
-    connection.execute(delete(rollup).where(_within(one)))
+    connection.execute(delete(rollup).where(_within(source)))
 
 
-def _within(one: int) -> ColumnElement[bool]:
-    return rollup.c.id.between(rollup_id(one, 0), rollup_id(one + 1, 0) - 1)
+def _within(number: int) -> ColumnElement[bool]:
+    return rollup.c.id.between(rollup_id(number, 0), rollup_id(number + 1, 0) - 1)
 
 
 def _hours(connection: Connection, pairs: Pairs, catalog: Catalog) -> None:
     """The same of the plain rows of hours, whose keys begin with the time."""
-    known = [catalog.by_id[one] for one in pairs]
-    first = min((one.first for one in known if one.first is not None), default=0) // HOUR
-    last = max((one.last for one in known if one.last is not None), default=0) // HOUR
+    entries = [catalog.by_id[number] for number in pairs]
+    first = min((entry.first for entry in entries if entry.first is not None), default=0) // HOUR
+    last = max((entry.last for entry in entries if entry.last is not None), default=0) // HOUR
     for start in range(first, last + 1, CHUNK):
         end = min(start + CHUNK, last + 1)
         within = hour.c.id.between(hour_id(0, start), hour_id(0, end) - 1)
         keys = set(connection.scalars(select(hour.c.id).where(within)))
         for key in [key for key in keys if key & _LOW in pairs]:
-            one = key & _LOW
-            moved = key - one + pairs[one]
+            source = key & _LOW
+            moved = key - source + pairs[source]
             same = hour.c.id == key
             if moved in keys:
                 connection.execute(delete(hour).where(same))
@@ -217,15 +226,18 @@ def _hours(connection: Connection, pairs: Pairs, catalog: Catalog) -> None:
 
 def _corrections(connection: Connection, old: str, new: str, stays: int, pairs: Pairs) -> None:
     """What stood where something was marked can still be put back."""
-    asked = (
+    statement = (
         select(corrected.c.id, corrected.c.body)
         .join(correction, correction.c.id == corrected.c.correction_id)
         .where(correction.c.device == old)
     )
-    for row in connection.execute(asked).all():
+    for row in connection.execute(statement).all():
         chunk = blocks.decode(row.body)
-        columns = (one._replace(series=pairs.get(one.series, one.series)) for one in chunk.columns)
-        ordered = tuple(sorted(columns, key=lambda one: one.series))
+        columns = (
+            column._replace(series=pairs.get(column.series, column.series))
+            for column in chunk.columns
+        )
+        ordered = tuple(sorted(columns, key=lambda column: column.series))
         body = blocks.encode(Chunk(stays, chunk.times, ordered))
         connection.execute(update(corrected).where(corrected.c.id == row.id).values(body=body))
     theirs = correction.c.device == old
@@ -245,6 +257,4 @@ def _memos(connection: Connection, old: str, new: str, *, is_later: bool) -> Non
 
 
 def _ending(connection: Connection, name: str) -> Iterator[str]:
-    return (
-        known for known in connection.scalars(select(memo.c.name)) if known.endswith(f" {name}")
-    )
+    return (key for key in connection.scalars(select(memo.c.name)) if key.endswith(f" {name}"))

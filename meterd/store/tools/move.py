@@ -123,7 +123,9 @@ class _Copy:
         return Moved(counts, self._sent, self._deleted)
 
     def _absorb(self, new: Connection, polls: Sequence[Poll]) -> int:
-        """The next time they are in no row of the source, so they go, and come again."""
+        """Writes polls to the copy as WAL rows; returns how many. They are in no row of the source,
+        so the next run deletes and writes them again.
+        """
         catalog = Catalog()
         catalog.load(self._old)
         top = self._old.scalar(select(func.max(journal.c.id))) or 0
@@ -149,7 +151,7 @@ class _Copy:
                 gone = [key for key, row in there.items() if here.get(key) != row]
                 come = [row for key, row in here.items() if there.get(key) != row]
                 if gone:
-                    new.execute(_FORGET, [{"at": at, "one": one} for at, one in gone])
+                    new.execute(_FORGET, [{"at": at, "one": number} for at, number in gone])
                 if come:
                     new.execute(insert(sample), [row._asdict() for row in come])
             self._sent += len(come)
@@ -160,11 +162,11 @@ class _Copy:
             last = edge
 
     def _memos(self) -> Sequence[Any]:
-        others = select(memo).where(memo.c.name.not_in((_MARK, writer_lease.NAME, file_wal.MARK)))
-        return self._old.execute(others).mappings().all()
+        memos = select(memo).where(memo.c.name.not_in((_MARK, writer_lease.NAME, file_wal.MARK)))
+        return self._old.execute(memos).mappings().all()
 
     def _claim(self) -> None:
-        """Refuse to overwrite what is no copy of this store, or was used as a store since."""
+        """Raises StoreError for a target that is no copy of this store, or was written to since."""
         with self._new.begin() as new:
             mark = new.scalar(select(memo.c.body).where(memo.c.name == _MARK))
             if mark is None and _count(new, device):
@@ -202,41 +204,43 @@ class _Copy:
     ) -> None:
         with self._new.begin() as new:
             within = key > last if high is None else (key > last) & (key <= high)
-            there = _digests(new, table, within)
-            wanted = [one for one, digest in seen.items() if there.get(one) != digest]
-            gone = [one for one in there if one not in seen or one in wanted]
+            target = _digests(new, table, within)
+            changed = [key_ for key_, digest in seen.items() if target.get(key_) != digest]
+            gone = [key_ for key_ in target if key_ not in seen or key_ in changed]
             if gone and table in (device, series):
                 # Others refer to these, which never change but in their first time.
-                wanted = self._updated(new, table, seen, there)
+                changed = self._updated(new, table, seen, target)
                 gone = []
             for start in range(0, len(gone), _CHUNK):
                 new.execute(delete(table).where(key.in_(gone[start : start + _CHUNK])))
-            if wanted:
-                found = self._old.execute(select(table).where(key.in_(wanted))).mappings()
-                new.execute(insert(table), [dict(row) for row in found])
-        self._sent += len(wanted)
-        self._deleted += len(set(gone) - set(wanted))
+            if changed:
+                rows = self._old.execute(select(table).where(key.in_(changed))).mappings()
+                new.execute(insert(table), [dict(row) for row in rows])
+        self._sent += len(changed)
+        self._deleted += len(set(gone) - set(changed))
 
     def _updated(
         self,
         new: Connection,
         table: Table,
         seen: Mapping[int, tuple[Any, ...]],
-        there: Mapping[int, tuple[Any, ...]],
+        target: Mapping[int, tuple[Any, ...]],
     ) -> list[int]:
-        """Renews the rows that are there; returns those that are not."""
-        for one in seen.keys() & there.keys():
-            if seen[one] != there[one]:
-                row = self._old.execute(select(table).where(table.c.id == one)).mappings().one()
-                new.execute(update(table).where(table.c.id == one).values(**row))
+        """Updates the rows that exist; returns the keys of those that do not."""
+        for key_ in seen.keys() & target.keys():
+            if seen[key_] != target[key_]:
+                row = self._old.execute(select(table).where(table.c.id == key_)).mappings().one()
+                new.execute(update(table).where(table.c.id == key_).values(**row))
                 self._sent += 1
-        return [one for one in seen if one not in there]
+        return [key_ for key_ in seen if key_ not in target]
 
 
 def _digests(
     connection: Connection, table: Table, within: ColumnElement[bool], limit: int | None = None
 ) -> dict[int, tuple[Any, ...]]:
-    """By key, what tells whether two rows are the same: of a body its length and checksum."""
+    """A digest of each row by key, in which differing rows differ: of a body its length and
+    checksum.
+    """
     columns: list[ColumnElement[Any]] = []
     for column in table.columns:
         if column.name in _BODIES:
@@ -245,10 +249,10 @@ def _digests(
         else:
             columns.append(column)
     key = table.primary_key.columns[0]
-    asked = select(key.label("the_key"), *columns).where(within).order_by(key)
+    statement = select(key.label("the_key"), *columns).where(within).order_by(key)
     if limit is not None:
-        asked = asked.limit(limit)
-    return {row[0]: tuple(map(_plain, row[1:])) for row in connection.execute(asked)}
+        statement = statement.limit(limit)
+    return {row[0]: tuple(map(_plain, row[1:])) for row in connection.execute(statement)}
 
 
 def _plain(value: Any) -> Any:
@@ -258,8 +262,8 @@ def _plain(value: Any) -> Any:
 def _plain_rows(
     connection: Connection, within: ColumnElement[bool]
 ) -> dict[tuple[int, int], Row[Any]]:
-    found = connection.execute(select(sample).where(within))
-    return {(row.time, row.series): row for row in found}
+    rows = connection.execute(select(sample).where(within))
+    return {(row.time, row.series): row for row in rows}
 
 
 def _count(connection: Connection, table: Table) -> int:

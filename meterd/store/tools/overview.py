@@ -60,20 +60,20 @@ class Info:
 
     @property
     def bytes_per_sample(self) -> float | None:
-        """Of blocks, journal and roll-ups, without what the database adds."""
+        """Bytes of blocks, WAL and roll-ups by sample, without the database's overhead."""
         used = self.journal_bytes + self.block_bytes + self.rollup_bytes
         return used / self.samples if self.samples else None
 
 
 def size(database: Database) -> int:
-    """Bytes of a database in a file, 0 where there is none."""
+    """The size of a database file in bytes; 0 where there is none."""
     path = database.path
     return path.stat().st_size if path is not None and path.exists() else 0
 
 
 @contextmanager
 def looking(database: Database) -> Iterator[tuple[Connection, str]]:
-    """A connection that writes nothing, and the schema there is.
+    """A read-only connection, and the version of the schema.
 
     Raises StoreError: no_store, older_schema, newer_schema, unavailable.
     """
@@ -95,23 +95,23 @@ def info(database: Database, note: Note = lambda _: None) -> Info:
         def count(table: Table) -> int:
             return connection.scalar(select(func.count()).select_from(table)) or 0
 
-        found = list(_in_blocks(connection, note))
+        in_blocks = list(_in_blocks(connection, note))
         catalog = Catalog()
         catalog.load(connection)
         rows = [chunk for _, chunks in journal_rows(connection) for chunk in chunks]
-        rows += list(filed_spans(database, catalog))
+        rows += list(file_wal_chunks(database, catalog))
         # Journal rows may hold polls that are in blocks since.
         sealed = {row[0]: row[1] for row in connection.execute(_LAST)}
         rows = [since(chunk, sealed.get(chunk.device, -1) + 1) for chunk in rows]
         chunks = [(chunk.samples, chunk.times[0], chunk.times[-1]) for chunk in rows if chunk.times]
-        times = [time for _, *both in (*found, *chunks) for time in both]
+        times = [time for _, *both in (*in_blocks, *chunks) for time in both]
         return Info(
             database.label,
             schema,
             _size(database, connection),
             count(device),
             count(series),
-            sum(samples for samples, *_ in (*found, *chunks)),
+            sum(samples for samples, *_ in (*in_blocks, *chunks)),
             min(times, default=None),
             max(times, default=None),
             count(journal),
@@ -138,8 +138,8 @@ def rows_of_blocks(connection: Connection) -> Iterator["BlockRow"]:
     """All blocks by id, a few in memory at a time."""
     last = -1
     while True:
-        asked = select(block).where(block.c.id > last).order_by(block.c.id).limit(_CHUNK)
-        rows = connection.execute(asked).all()
+        statement = select(block).where(block.c.id > last).order_by(block.c.id).limit(_CHUNK)
+        rows = connection.execute(statement).all()
         for row in rows:
             yield BlockRow(row.id, row.device_id, row.t0, row.t1, row.n, row.body)
         if len(rows) < _CHUNK:
@@ -157,7 +157,7 @@ class BlockRow:
     body: bytes
 
 
-def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
+def file_wal_chunks(database: Database, catalog: Catalog) -> Iterator[Chunk]:
     """What a WAL file beside the database holds (`store.journal: file`), poll by poll."""
     if database.path is None:
         return
@@ -167,7 +167,7 @@ def filed_spans(database: Database, catalog: Catalog) -> Iterator[Chunk]:
     for name in head.devices():
         number = catalog.devices.get(name, 0)
         for batch in head.batches(name):
-            yield from batch.chunks(number, lambda *one: names.setdefault(one, len(names)))
+            yield from batch.chunks(number, lambda *column: names.setdefault(column, len(names)))
 
 
 def _bytes(connection: Connection, body: ColumnElement[bytes]) -> int:
@@ -177,8 +177,8 @@ def _bytes(connection: Connection, body: ColumnElement[bytes]) -> int:
 def _size(database: Database, connection: Connection) -> int | None:
     if database.path is not None:
         return sum(file.stat().st_size for file in files(database.path) if file.exists())
-    asked = _SIZES.get(connection.dialect.name.replace("mariadb", "mysql"))
-    return int(connection.scalar(text(asked)) or 0) if asked else None
+    statement = _SIZES.get(connection.dialect.name.replace("mariadb", "mysql"))
+    return int(connection.scalar(text(statement)) or 0) if statement else None
 
 
 def files(path: Path) -> list[Path]:
@@ -191,5 +191,5 @@ def is_behind(database: Database) -> bool:
     if not database.made():
         return False
     with database.reading() as connection:
-        found = migrate.version(connection)
-    return found is not None and found != migrate.versions()[-1]
+        version = migrate.version(connection)
+    return version is not None and version != migrate.versions()[-1]

@@ -23,7 +23,7 @@ Day: TypeAlias = tuple[int, int, Quarters]
 
 
 def of_rollup(row: Mapping[str, Any]) -> tuple[Quarters | None, list[str]]:
-    """The packed quarter hours, and what the row's plain columns say otherwise."""
+    """The packed quarter hours, and how the row's plain columns differ from them."""
     try:
         day, quarters = rollup.unpack(row["quarters"])
     except StoreError as error:
@@ -42,12 +42,12 @@ def of_rollup(row: Mapping[str, Any]) -> tuple[Quarters | None, list[str]]:
 
 def _edges(row: Mapping[str, Any], quarters: Quarters) -> Iterator[str]:
     """The first and the last sample lie in the first and the last quarter hour that has any."""
-    full = sorted(number for number, one in quarters.items() if one.n)
+    full = sorted(number for number, quarter in quarters.items() if quarter.n)
     for name, number in zip(("first", "last"), (full[0], full[-1]) if full else (), strict=False):
-        time, value, one = row[f"{name}_time"], row[name], quarters[number]
+        time, value, quarter_ = row[f"{name}_time"], row[name], quarters[number]
         if time is None or time // QUARTER_MS != number:
             yield f"{name}_time"
-        if value is None or not one.min <= value <= one.max:
+        if value is None or not quarter_.min <= value <= quarter_.max:
             yield name
     if not full:
         yield from (name for name in EDGES if row[name] is not None)
@@ -59,14 +59,14 @@ def of_hours(connection: Connection, days: Sequence[Day]) -> Iterator[tuple[int,
         (series, day): [hour_id(series, day * DAY // HOUR + number) for number in range(24)]
         for series, day, _ in days
     }
-    asked = select(hour).where(hour.c.id.in_([key for some in keys.values() for key in some]))
-    there = {row["id"]: dict(row) for row in connection.execute(asked).mappings()}
+    statement = select(hour).where(hour.c.id.in_([key for hours in keys.values() for key in hours]))
+    stored = {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
     for series, day, quarters in days:
         due = {row["id"]: row for row in rollups.hour_values(series, quarters)}
         wrong = [
-            f"{number:02}:00 {_difference(there.get(key), due.get(key))}"
+            f"{number:02}:00 {_difference(stored.get(key), due.get(key))}"
             for number, key in enumerate(keys[series, day])
-            if _difference(there.get(key), due.get(key))
+            if _difference(stored.get(key), due.get(key))
         ]
         if wrong:
             yield series, day, "; ".join(wrong)
@@ -79,7 +79,7 @@ def _difference(stored: Mapping[str, Any] | None, due: Mapping[str, Any] | None)
     return f"{', '.join(odd)} differ" if odd else ""
 
 
-def equal(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or (isnan(one) and isnan(other))
+def equal(value: float | None, other: float | None) -> bool:
+    if value is None or other is None:
+        return value is other
+    return value == other or (isnan(value) and isnan(other))

@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 def with_wal_file(
     database: Database, look: Callable[[], AbstractContextManager[_T]]
 ) -> Iterator[tuple[list[Poll], _T]]:
-    """What the file holds, and a `look` at the database at the same moment.
+    """The content of the WAL file, and of the database by `look`, at the same moment.
 
     Every poll that was confirmed before is in one of them. Raises StoreError.
     """
@@ -46,7 +46,7 @@ def with_wal_file(
 
 
 def _polls(database: Database, some: Sequence[Record | DamagedRange]) -> list[Poll]:
-    """Of these records; what cannot be read is told."""
+    """The polls of these records; unreadable ones are reported."""
     catalog = Catalog()
     if any(isinstance(item, DamagedRange) for item in some):
         with database.reading() as connection:

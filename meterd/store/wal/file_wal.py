@@ -54,7 +54,7 @@ def path_beside(database: Path) -> Path:
 
 
 def open_beside(database: Database, catalog: Catalog, lost: Lost | None = None) -> "FileWal":
-    """Raises StoreError where there is no place for such a file."""
+    """The WAL file of a database. Raises StoreError for a database that is no file."""
     if database.path is None:
         text = "store.journal: file is for SQLite; leave it out where a server keeps the store"
         raise StoreError(text, code=StoreCode.UNAVAILABLE)
@@ -80,7 +80,7 @@ class FileWal:
     """Lives in the store's thread. Its methods raise StoreError."""
 
     def __init__(self, path: Path, catalog: Catalog, lost: Lost | None, size: int = SIZE) -> None:
-        """`lost` is told what cannot be read; else it is kept in a file of its own, and logged."""
+        """`lost` gets what cannot be read; without it that is logged and kept in a file."""
         self._path = path
         self._catalog = catalog
         self._size = size
@@ -94,7 +94,7 @@ class FileWal:
         self.stale = False
 
     def close(self) -> None:
-        """It is opened again by whatever comes next."""
+        """Closes the file; the next call opens it again."""
         # The numbers of another database may mean others.
         self._checked = set(), 0
         if self._halves is not None:
@@ -125,11 +125,13 @@ class FileWal:
 
     def check(self) -> None:
         """Raises GoneError where the file is no longer the one that was opened."""
-        if self._known is not None and (told := file_identity.changed(self._path, self._known)):
-            raise GoneError(told)
+        if self._known is not None and (text := file_identity.changed(self._path, self._known)):
+            raise GoneError(text)
 
     def forget(self) -> None:
-        """What it has told, under numbers of another database; another file is put aside."""
+        """Forgets which names the file has, since another database numbers differently; a foreign
+        file is set aside.
+        """
         self.close()
         self._told, self._digits, self.stale = set(), {}, True
         if self._known is not None and file_identity.inode(self._path) not in (None, self._known):
@@ -140,7 +142,9 @@ class FileWal:
         self._known = None
 
     def polls(self) -> Iterator[Poll]:
-        """What the file holds, oldest first. What it told under other numbers is told again."""
+        """The polls in the file, oldest first. Names with changed numbers are written again with
+        the next record.
+        """
         halves = self._open()
         here = catalog_names(self._catalog)
         contents = decode_records(halves.found(), here, halves.generation)
@@ -160,7 +164,7 @@ class FileWal:
     def commit(
         self, session: TableWal, chunks: Sequence[Chunk], memos: Mapping[str, str], *, plain: bool
     ) -> int | None:
-        """Like `ledger.commit`, which is asked where the file is too small."""
+        """As `StoreSession.commit`, to which it turns where the file is too small."""
         if memos or plain or self._catalog.fresh:
             # Names and memos first: the database never lacks what a record of the file uses.
             session.commit(chunks, memos, plain=plain, in_file=True)
@@ -175,14 +179,14 @@ class FileWal:
 
     def restart(self, chunks: Sequence[Chunk]) -> None:
         """The other half takes over, with these polls only: all that no block and no row has."""
-        told, self._told = self._told, set()
+        named, self._told = self._told, set()
         try:
             records = [self._record(chunks)] if chunks else []
             done = self._open().restart(records)
         except BaseException:
-            self._told = told
+            self._told = named
             raise
-        self._told = _numbers(chunks) if done else told
+        self._told = _numbers(chunks) if done else named
         self.stale = False
 
     def _record(self, chunks: Sequence[Chunk]) -> bytes:
@@ -192,9 +196,9 @@ class FileWal:
         new = sorted(numbers - self._told)
         listed = [[number, *self._catalog.by_id[number].name] for number in new]
         names = zlib.compress(json.dumps(listed).encode()) if new else b""
-        told = (len(names) | _CHECKED).to_bytes(_LENGTH, "little")
+        length = (len(names) | _CHECKED).to_bytes(_LENGTH, "little")
         check = self._checked[1].to_bytes(_LENGTH, "little")
-        return told + check + names + commit_record.encode(chunks, self._digits)
+        return length + check + names + commit_record.encode(chunks, self._digits)
 
 
 def generation_memo(generation: int) -> str:
@@ -231,7 +235,8 @@ def mismatch(body: object, before: int | None, after: int | None) -> str:
 
 
 def generation(database: Database) -> int | None:
-    """Of the file beside a database: None where there is none, HEADLESS where it has no heads.
+    """The generation of the file beside a database: None where there is no file, HEADLESS where it
+    has no header.
 
     Raises StoreError.
     """
@@ -245,7 +250,7 @@ def generation(database: Database) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class FileWalContents:
-    """Polls of a WAL file, oldest first; what of it is damaged, with its bytes; its names."""
+    """A WAL file's polls, oldest first; its damaged ranges with their bytes; its names."""
 
     polls: list[Poll]
     damages: list[tuple[DamageError, bytes | None]]
@@ -253,7 +258,7 @@ class FileWalContents:
 
 
 def read(path: Path, catalog: Catalog | None = None) -> FileWalContents:
-    """What a file holds that somebody else writes; nothing where there is no file.
+    """The content of a file that another process writes; empty where there is no file.
 
     `catalog` is that of the database beside it. Raises StoreError.
     """
@@ -261,7 +266,7 @@ def read(path: Path, catalog: Catalog | None = None) -> FileWalContents:
 
 
 def read_records(database: Database) -> list[Record | DamagedRange]:
-    """What the file beside a database holds now, whoever writes it. Raises StoreError."""
+    """The records of the file beside a database now, whoever writes it. Raises StoreError."""
     return [] if database.path is None else read_halves(path_beside(database.path))
 
 
@@ -269,23 +274,25 @@ def decode_records(
     some: Iterable[Record | DamagedRange], here: Mapping[int, Name], generation: int = 0
 ) -> FileWalContents:
     """What records hold. `here` are the names that the database has."""
-    found = FileWalContents([], [], {})
+    contents = FileWalContents([], [], {})
     places: list[tuple[Record | DamagedRange, str, int]] = []
     careful = False
     for item in some:
         if isinstance(item, DamagedRange):
             careful = careful or item.first > 0
-            places.append((item, str(item), len(found.polls)))
+            places.append((item, str(item), len(contents.polls)))
             continue
         try:
-            found.polls.extend(list(_polls(item.body, _RecordNames(found.names, here, careful))))
+            contents.polls.extend(
+                list(_polls(item.body, _RecordNames(contents.names, here, careful)))
+            )
         except StoreError as error:
             # Its checksum is right, so no second look would help; the rest is as good as ever.
-            places.append((item, f"record {item.number}: {error}", len(found.polls)))
+            places.append((item, f"record {item.number}: {error}", len(contents.polls)))
             careful = True
     for item, text, at in places:
-        found.damages.append(_damage(item, text + _between(found.polls, at), generation))
-    return found
+        contents.damages.append(_damage(item, text + _between(contents.polls, at), generation))
+    return contents
 
 
 def _damage(
@@ -301,10 +308,10 @@ def _damage(
 
 
 def _between(polls: Sequence[Poll], at: int) -> str:
-    """Of which time the lost polls were, as far as their neighbours tell."""
+    """When lost polls were made, as far as their neighbours show."""
     before, after = polls[:at][-1:], polls[at:][:1]
-    told = [f"after {_time(poll)}" for poll in before] + [f"before {_time(p)}" for p in after]
-    return f"; its polls were {' and '.join(told)}" if told else ""
+    times = [f"after {_time(poll)}" for poll in before] + [f"before {_time(p)}" for p in after]
+    return f"; its polls were {' and '.join(times)}" if times else ""
 
 
 def _time(poll: Poll) -> str:
@@ -314,26 +321,30 @@ def _time(poll: Poll) -> str:
 def polls_beside(
     database: Path, catalog: Catalog, mine: FileWal | None, lost: Lost | None = None
 ) -> Head:
-    """The polls of the file beside a database; `mine` where it is the WAL.
+    """The polls of the file beside a database; `mine`: whether that is the WAL.
 
     Raises StoreError.
     """
     file = mine or FileWal(path_beside(database), catalog, lost)
-    found = Head()
+    head = Head()
     if mine is None and not path_beside(database).exists():
-        return found
+        return head
     try:
         for poll in file.polls():
-            found.take(poll)
+            head.take(poll)
     finally:
         if mine is None:
             file.close()
-    return found
+    return head
 
 
 def catalog_names(catalog: Catalog | None) -> dict[int, Name]:
     """The names that a database has."""
-    return {} if catalog is None else {n: one.name for n, one in dict(catalog.by_id).items()}
+    return (
+        {}
+        if catalog is None
+        else {number: entry.name for number, entry in dict(catalog.by_id).items()}
+    )
 
 
 def _check(numbers: Iterable[int], names: Mapping[int, Name]) -> int:
@@ -347,7 +358,8 @@ def _numbers(chunks: Iterable[Chunk]) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _RecordNames:
-    """What numbers mean: as `told` in the file before, which grows, or as the database `here` says.
+    """The names of series numbers: `told` by earlier records of the file, else as the database
+    (`here`) has them.
 
     `careful`: records are missing, which may have told names.
     """
@@ -357,7 +369,9 @@ class _RecordNames:
     careful: bool
 
     def of(self, numbers: set[int], check: int | None) -> Mapping[int, Name]:
-        """The names of a record, whose checksum may be known. Raises StoreError (corrupt)."""
+        """The names that a record uses; its checksum, where it has one, decides. Raises StoreError
+        (corrupt).
+        """
         unnamed = sorted(numbers - self.told.keys())
         if not self.careful and not unnamed:
             return self.told
@@ -372,7 +386,7 @@ class _RecordNames:
 
 
 def _polls(record: bytes, names: _RecordNames) -> Iterator[Poll]:
-    """Of one record, whose names are told from now on."""
+    """The polls of one record; adds its names to `names`."""
     length, at = int.from_bytes(record[:_LENGTH], "little"), _LENGTH
     check = None
     if length & _CHECKED:
@@ -387,9 +401,9 @@ def _polls(record: bytes, names: _RecordNames) -> Iterator[Poll]:
         yield from polls.of(chunk, named[chunk.columns[0].series][0])
 
 
-def _listed(told: bytes) -> list[tuple[int, str, str, str]]:
+def _listed(packed: bytes) -> list[tuple[int, str, str, str]]:
     try:
-        listed = json.loads(zlib.decompress(told)) if told else []
+        listed = json.loads(zlib.decompress(packed)) if packed else []
         return [(int(number), str(a), str(b), str(c)) for number, a, b, c in listed]
     except (TypeError, ValueError, zlib.error) as error:
         text = f"a record of the journal file is damaged: {error}"

@@ -45,7 +45,7 @@ class RecordLog:
     """Records one after another. To be used in one thread. Every method raises StoreError."""
 
     def __init__(self, path: Path) -> None:
-        """Opens or makes the file; what was broken off behind its last record is cut off."""
+        """Opens or creates the file; a torn record at its end is cut off."""
         self.path = path
         self.count = 0
         self.flaws: list[DamagedRange] = []
@@ -79,7 +79,7 @@ class RecordLog:
 
     @property
     def inode(self) -> Inode:
-        """Of the file that is open, whatever its name means by now."""
+        """Of the open file, which its name may not lead to any more."""
         return of_open(self._file)
 
     @property
@@ -122,7 +122,7 @@ class RecordLog:
 
 
 def read_log(path: Path) -> list[Record | DamagedRange]:
-    """What such a file holds, for who does not write. Raises StoreError."""
+    """The records of a log file, for readers. Raises StoreError."""
     with as_store_errors(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -132,7 +132,7 @@ def read_log(path: Path) -> list[Record | DamagedRange]:
 
 
 def read_open_log(file: int) -> Iterator[Record | DamagedRange]:
-    """What an open log holds, whatever its name means by now. Raises OSError."""
+    """The records of an open log. Raises OSError."""
     size = os.fstat(file).st_size
     head = os.pread(file, len(_MAGIC), 0)
     items = list(scan(file, len(_MAGIC), size))
@@ -145,7 +145,7 @@ def read_open_log(file: int) -> Iterator[Record | DamagedRange]:
 
 
 def _behind(item: Record | DamagedRange) -> tuple[int, int]:
-    """Where the next record goes, and its number."""
+    """Offset and number of the next record."""
     if isinstance(item, DamagedRange):
         return item.stop, item.last + 1
     return item.end, item.number + 1
@@ -189,7 +189,7 @@ class AlternatingLog:
 
     @property
     def inode(self) -> Inode:
-        """Of the file that is open, whatever its name means by now."""
+        """Of the open file, which its name may not lead to any more."""
         return of_open(self._file)
 
     @property
@@ -210,7 +210,7 @@ class AlternatingLog:
         return (self._end - start) / (self._half - _PAGE)
 
     def found(self) -> Sequence[Record | DamagedRange]:
-        """What the half in use held when the file was opened, oldest first."""
+        """The records that the half in use held when the file was opened, oldest first."""
         return self._items
 
     def bodies(self) -> Iterator[bytes]:
@@ -222,7 +222,7 @@ class AlternatingLog:
                     yield item.body
 
     def append(self, body: bytes) -> bool:
-        """True once it is on the disk; false where it does not fit into this half."""
+        """True once the record is on the disk; False where it does not fit into this half."""
         record = encode_record(self._next, body, self._generation)
         if self._end + len(record) > self._stop(self._start(self._generation)):
             return False
@@ -254,7 +254,7 @@ class AlternatingLog:
         return True
 
     def _clear(self, generation: int) -> None:
-        """A restart that was broken off may have left records that nobody may find any more."""
+        """Overwrites the records that an interrupted restart left in this half."""
         start = self._start(generation)
         if not any(os.pread(self._file, _PAGE, start - _PAGE)):
             # A meterd of before left it empty until the first restart.
@@ -271,7 +271,7 @@ class AlternatingLog:
 
 
 def read_halves(path: Path) -> list[Record | DamagedRange]:
-    """What the half in use holds, for who does not write; nothing where there is no file.
+    """The records of the half in use, for readers; empty where there is no file.
 
     Raises StoreError.
     """
@@ -289,7 +289,7 @@ def read_halves(path: Path) -> list[Record | DamagedRange]:
 
 
 def generation_of(path: Path) -> int | None:
-    """Of the half in use, for who does not write; None where there is no file.
+    """The generation of the half in use, for readers; None where there is no file.
 
     Raises StoreError, corrupt where both of its heads are damaged.
     """
@@ -356,7 +356,7 @@ def _page(file: int, half: int, number: int) -> tuple[int, list[DamagedRange]]:
 
 
 def _generation(head: bytes, number: int) -> int:
-    """What a head of this half says, where at most one bit of it is wrong; else 0."""
+    """The generation in this half's header, also where one bit of it is wrong; else 0."""
     if len(head) < _HALF.size:
         return 0
     as_it_is = int.from_bytes(head, "little")

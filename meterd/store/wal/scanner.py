@@ -93,7 +93,7 @@ def _flaw(file: int, first: int, last: int, start: int, stop: int) -> DamagedRan
 
 
 def _record(file: int, start: int, end: int, seed: int, least: int = 1) -> Record | None:
-    """The record that stands there, if it is sound and its number `least` at least."""
+    """The record at this offset, if it is sound and its number is `least` or more."""
     head = os.pread(file, HEAD.size, start) if start + HEAD.size <= end else b""
     if len(head) < HEAD.size:
         return None
@@ -142,7 +142,7 @@ def _runs_of_zeros(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _one_bit_off(file: int, start: int, end: int, seed: int, number: int) -> int | None:
-    """Where the record with this number ends, if it is there but for one bit; None if not."""
+    """The end of the record with this number, if it is sound but for one bit; else None."""
     head = os.pread(file, HEAD.size, start) if start + HEAD.size <= end else b""
     if len(head) < HEAD.size:
         return None
@@ -162,7 +162,7 @@ def _one_bit_off(file: int, start: int, end: int, seed: int, number: int) -> int
 
 
 def _is_one_bit(wrong: int, size: int) -> bool:
-    """Whether a checksum differs by so much because one bit of so many bytes is another one."""
+    """Whether this difference of checksums is that of one flipped bit in so many bytes."""
     for _ in range(size):
         if wrong in _ONE_BIT:
             return True

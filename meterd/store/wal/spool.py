@@ -50,7 +50,7 @@ def pack(batches: Sequence[SeriesBatch]) -> bytes:
         chunks.setdefault(batch.device, []).extend(
             # A batch remembers the numbers that the store gave; here they are others.
             chunk
-            for chunk in batch.unnumbered().chunks(owner, local.one)
+            for chunk in batch.unnumbered().chunks(owner, local.series_id)
             if chunk.times
         )
     body = commit_record.encode([merge(some) for some in chunks.values() if some])
@@ -62,8 +62,8 @@ def pack(batches: Sequence[SeriesBatch]) -> bytes:
         "devices": [local.names[number + 1] for number in range(len(local.names))],
         "series": [local.by_id[number + 1].name for number in range(len(local.by_id))],
     }
-    told = zlib.compress(json.dumps(names).encode())
-    return len(told).to_bytes(_LENGTH, "little") + told + body
+    header = zlib.compress(json.dumps(names).encode())
+    return len(header).to_bytes(_LENGTH, "little") + header + body
 
 
 def unpack(record: bytes) -> Iterator[Poll]:
@@ -72,7 +72,9 @@ def unpack(record: bytes) -> Iterator[Poll]:
     devices, series = dict(enumerate(names.devices, 1)), dict(enumerate(names.series, 1))
     polls = PollDecoder(series.__getitem__)
     for chunk in commit_record.decode(body):
-        if chunk.device not in devices or any(one.series not in series for one in chunk.columns):
+        if chunk.device not in devices or any(
+            column.series not in series for column in chunk.columns
+        ):
             text = "a record of the spool has polls of what it does not name"
             raise StoreError(text, code=StoreCode.CORRUPT)
         yield from polls.of(chunk, devices[chunk.device])
@@ -87,12 +89,12 @@ class _SpoolNames(NamedTuple):
 def _names(record: bytes) -> tuple[_SpoolNames, bytes]:
     end = _LENGTH + int.from_bytes(record[:_LENGTH], "little")
     try:
-        told = json.loads(zlib.decompress(record[_LENGTH:end]))
-        series = [(str(device), str(name), str(unit)) for device, name, unit in told["series"]]
-        devices = [str(one) for one in told["devices"]]
+        header = json.loads(zlib.decompress(record[_LENGTH:end]))
+        series = [(str(device), str(name), str(unit)) for device, name, unit in header["series"]]
+        devices = [str(name_) for name_ in header["devices"]]
         # Records of an earlier meterd do not say their times.
-        first, last = (None if told.get(n) is None else int(told[n]) for n in ("first", "last"))
-        extent = SpoolExtent(int(told["samples"]), frozenset(devices), first, last)
+        first, last = (None if header.get(n) is None else int(header[n]) for n in ("first", "last"))
+        extent = SpoolExtent(int(header["samples"]), frozenset(devices), first, last)
         names = _SpoolNames(extent, devices, series)
     except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise StoreError(
@@ -111,8 +113,8 @@ class SpoolExtent:
     last: int | None = None
 
     def __add__(self, other: "SpoolExtent") -> "SpoolExtent":
-        firsts = [one.first for one in (self, other) if one.first is not None]
-        lasts = [one.last for one in (self, other) if one.last is not None]
+        firsts = [extent.first for extent in (self, other) if extent.first is not None]
+        lasts = [extent.last for extent in (self, other) if extent.last is not None]
         return SpoolExtent(
             self.samples + other.samples,
             self.devices | other.devices,
@@ -136,7 +138,9 @@ def extent_of(batches: Sequence[SeriesBatch]) -> SpoolExtent:
 
 
 def _extent(record: bytes) -> SpoolExtent:
-    """One that cannot be read is left out when its turn comes."""
+    """The extent of a record; an empty one where it cannot be read, which is reported when it is
+    due.
+    """
     try:
         return _names(record)[0].extent
     except StoreError:
@@ -155,7 +159,7 @@ class _Part:
 
     @property
     def change(self) -> str:
-        """What became of the name that it had; "" where it is the same."""
+        """What became of the file of that name, as text; "" where it is the same."""
         return (
             ""
             if self.held is None
@@ -169,7 +173,9 @@ class _Part:
 
 
 def _locked(path: Path) -> int | None:
-    """The file, ours until it is closed; None where another meterd has it. Raises StoreError."""
+    """The open file, locked until it is closed; None where another meterd has it. Raises
+    StoreError.
+    """
     with as_store_errors(path):
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -182,7 +188,7 @@ def _locked(path: Path) -> int | None:
         return file
 
 
-def _found(path: Path) -> _Part | None:
+def _open_part(path: Path) -> _Part | None:
     held = _locked(path)
     if held is None:
         return None
@@ -203,7 +209,7 @@ def _found(path: Path) -> _Part | None:
 
 
 def _key(record: bytes) -> int:
-    """What tells a record from any other."""
+    """Identifies a record."""
     return len(record) << 32 | zlib.crc32(record)
 
 
@@ -249,19 +255,21 @@ class Spool:
         self._reading: deque[bytes] | None = None  # what is left of the oldest part
 
     def limit(self, size: int) -> None:
-        """The most bytes from now on; what is too much goes with the next record."""
+        """Sets the size limit in bytes; the next record drops the oldest ones beyond it."""
         self._size = size
 
     def open(self) -> None:
-        """Finds what an earlier meterd has left; one file that fails is told after the others."""
+        """Finds the files of an earlier run; the error of one is raised after the others
+        are open.
+        """
         failed: StoreError | None = None
         self._disk = file_identity.disk(self._path.parent)
         for path in (path for begin in (*self._also, self._path) for path in files(begin)):
             try:
-                part = _found(path)
+                part = _open_part(path)
                 if part is not None:
                     self._parts.append(part)
-                    self._tell(path, part.flaws)
+                    self._report_damage(path, part.flaws)
             except StoreError as error:
                 failed = failed or error
         if failed is not None:
@@ -298,10 +306,10 @@ class Spool:
         return dropped, newest.keys[-1]
 
     def look(self) -> bool:
-        """Whether a file was deleted or replaced; what it held is in another one then."""
+        """Whether a file was deleted or replaced; its records are written to another one then."""
         if self._disk is not None and file_identity.disk(self._path.parent) != self._disk:
-            told = f"{self._path.parent} is on another disk than at the start"
-            raise StoreError(told, code=StoreCode.UNAVAILABLE)
+            flaw = f"{self._path.parent} is on another disk than at the start"
+            raise StoreError(flaw, code=StoreCode.UNAVAILABLE)
         gone = [(part, held) for part in self._parts if part.change and (held := part.held)]
         for part, held in gone:
             self._renew(part, held)
@@ -316,7 +324,7 @@ class Spool:
         self._renewed(f"{change} while meterd runs: what it held is in {part.path} now")
 
     def _copy(self, part: _Part, open_file: int) -> None:
-        """Its records are in a file beside the others then. Where it raises, all is as it was."""
+        """Copies its records to another file. Where it raises, nothing has changed."""
         log, held = self._unused()
         try:
             with as_store_errors(part.path):
@@ -342,9 +350,9 @@ class Spool:
         adopted: list[_Part] = []
         for path in others:
             try:
-                if path in ours or (part := _found(path)) is None:
+                if path in ours or (part := _open_part(path)) is None:
                     continue
-                self._tell(path, part.flaws)
+                self._report_damage(path, part.flaws)
                 adopted.append(part)
                 self._move(part)
             except StoreError as error:
@@ -382,7 +390,7 @@ class Spool:
         self.close()
         return [*(path for path in named if path not in ours), *ours]
 
-    def _tell(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
+    def _report_damage(self, path: Path, flaws: Sequence[DamagedRange]) -> None:
         for flaw in flaws:
             if (path.name, flaw.start) in self._told:
                 continue
@@ -400,8 +408,8 @@ class Spool:
 
     def _unused(self) -> tuple[RecordLog, int]:
         """A new file, and its lock."""
-        taken = {*files(self._path), *(part.path for part in self._parts)}
-        number, held = max((_number(path) for path in taken), default=0), None
+        used = {*files(self._path), *(part.path for part in self._parts)}
+        number, held = max((_number(path) for path in used), default=0), None
         while held is None:
             number += 1
             path = self._path.with_name(f"{self._path.name}-{number:06}")
@@ -437,7 +445,7 @@ class Spool:
             self._close_log()
         log = RecordLog(self._parts[0].path)
         try:
-            self._tell(log.path, log.flaws)
+            self._report_damage(log.path, log.flaws)
             return deque(log.bodies())
         finally:
             log.close()

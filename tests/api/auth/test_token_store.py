@@ -17,10 +17,10 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_token_opens_as_soon_as_it_is_made_and_shuts_within_a_second(path: Path) -> None:
     clock = FakeClock()
-    keyring = TokenStore(path, clock)
-    assert keyring.who("meterd_nonsense") is None
+    token_store = TokenStore(path, clock)
+    assert token_store.who("meterd_nonsense") is None
     secret = tokens.add(path, "phone", ("admin",), NOW)
-    who = keyring.who(secret)
+    who = token_store.who(secret)
     assert who is not None
     assert (who.name, who.may("read"), who.may("admin"), who.may("command")) == (
         "phone",
@@ -30,17 +30,17 @@ def test_a_token_opens_as_soon_as_it_is_made_and_shuts_within_a_second(path: Pat
     )
     tokens.revoke(path, "phone")
     clock.pass_by(1.0)
-    assert keyring.who(secret) is None
+    assert token_store.who(secret) is None
 
 
 def test_it_expires_to_the_second(path: Path) -> None:
     clock = FakeClock(utc_ms=NOW * 1000)
-    keyring = TokenStore(path, clock)
+    token_store = TokenStore(path, clock)
     secret = tokens.add(path, "guest", ("read",), NOW, NOW + 60)
     clock.pass_by(59)
-    assert keyring.who(secret)
+    assert token_store.who(secret)
     clock.pass_by(1)
-    assert keyring.who(secret) is None
+    assert token_store.who(secret) is None
 
 
 @pytest.mark.parametrize("damage", ["text", "mode"])
@@ -48,9 +48,9 @@ def test_a_damaged_file_opens_nothing_until_it_is_mended(
     path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock()
-    keyring = TokenStore(path, clock)
+    token_store = TokenStore(path, clock)
     secret = tokens.add(path, "a", ("read",), NOW)
-    assert keyring.who(secret)
+    assert token_store.who(secret)
     good = path.read_bytes()
     if damage == "text":
         path.write_text("{")
@@ -58,43 +58,43 @@ def test_a_damaged_file_opens_nothing_until_it_is_mended(
         path.chmod(0o644)
     clock.pass_by(1.0)
     with caplog.at_level(logging.ERROR):
-        assert [keyring.who(secret) for _ in range(5)] == [None] * 5
+        assert [token_store.who(secret) for _ in range(5)] == [None] * 5
     assert len(caplog.records) == 1
     tokens.replace(path, good)
     clock.pass_by(1.0)
-    assert keyring.who(secret)
+    assert token_store.who(secret)
 
 
 def test_last_use_is_noted_beside_the_file_for_tokens_that_are_there(path: Path) -> None:
     clock = FakeClock(utc_ms=NOW * 1000)
-    keyring = TokenStore(path, clock)
-    keyring.note()
+    token_store = TokenStore(path, clock)
+    token_store.note()
     assert not tokens.used_file(path).exists()
     first, second = (tokens.add(path, name, ("read",), NOW) for name in "ab")
-    assert keyring.who(first)
-    assert keyring.who(second)
+    assert token_store.who(first)
+    assert token_store.who(second)
     tokens.revoke(path, "b")
     clock.pass_by(5)
-    assert keyring.who(first)
-    keyring.note()
+    assert token_store.who(first)
+    token_store.note()
     assert tokens.last_used(path) == {tokens.digest(first): NOW + 5}
     assert tokens.used_file(path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_was_there_once_is_not_forgotten(path: Path) -> None:
     clock = FakeClock()
-    keyring = TokenStore(path, clock)
-    existed = [keyring.exists]
+    token_store = TokenStore(path, clock)
+    existed = [token_store.exists]
     tokens.add(path, "a", ("read",), NOW)
     clock.pass_by(1)
-    existed.append(keyring.exists)
+    existed.append(token_store.exists)
     path.unlink()
     clock.pass_by(1)
-    assert [*existed, keyring.exists] == [False, True, True]
-    assert len(keyring) == 0
+    assert [*existed, token_store.exists] == [False, True, True]
+    assert len(token_store) == 0
 
 
 def test_without_a_file_nothing_opens() -> None:
-    keyring = TokenStore(None, FakeClock())
-    assert keyring.who("meterd_x") is None
-    assert not keyring.exists
+    token_store = TokenStore(None, FakeClock())
+    assert token_store.who("meterd_x") is None
+    assert not token_store.exists

@@ -192,7 +192,7 @@ class BrokenOffError(Exception):
 
 def breaks(monkeypatch: pytest.MonkeyPatch, corrections: Corrections, after: int) -> None:
     """So many days are replaced, and then nothing more."""
-    left, real = [after], corrections._take
+    left, real = [after], corrections._write_replacement
 
     async def take(*some: Any) -> None:
         left[0] -= 1
@@ -200,7 +200,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, corrections: Corrections, after: int
             raise BrokenOffError
         await real(*some)
 
-    monkeypatch.setattr(corrections, "_take", take)
+    monkeypatch.setattr(corrections, "_write_replacement", take)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
@@ -291,13 +291,13 @@ async def test_an_interval_from_long_before_the_first_sample_costs_no_more(
 ) -> None:
     hands = Hands(START)
     looked: list[int] = []
-    find = Corrections._found
+    find = Corrections._chunk_of_day
 
     async def counted(self: Corrections, what: Ask, names: Any, day: int) -> Any:
         looked.append(day)
         return await find(self, what, names, day)
 
-    monkeypatch.setattr(Corrections, "_found", counted)
+    monkeypatch.setattr(Corrections, "_chunk_of_day", counted)
     async with store(tmp_path / "meterd.db", clock=hands) as (writer, reader):
         await feed(writer, hands, history(1, START, 2))
         corrections = Corrections(writer, reader)
