@@ -20,7 +20,7 @@ _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """Client address and scheme of a request.
+    """How a request came: the client's address, the scheme and the host that it used.
 
     `is_direct`: the peer is the client itself, with no proxy in between. `prefix` is what
     stands before every path outside, "" or "/meterd".

@@ -71,7 +71,7 @@ def _of_driver(driver: Driver, *, swapped: bool) -> frozenset[str] | None:
 def of_rules(
     settings: Settings, devices: Delivered, silenced: Collection[str] = ()
 ) -> Iterator[ConfigWarning]:
-    """Rules without a hook or a quantity; hooks without a rule.
+    """Rules that notify nobody or that can never work, unused hooks, and silences for no rule.
 
     `silenced`: the rules that a silence is for.
     """

@@ -147,7 +147,7 @@ def as_range(rows: Iterable[int]) -> Rows:
 
 
 def run_lengths(states: Iterable[State], values: "array[float]") -> tuple[State, ...]:
-    """Runs of equal quality and reason; empty where every value is simply good."""
+    """Runs of equal quality and reason; empty where every value is good and none is null."""
     joined: list[State] = []
     for state in states:
         if joined and joined[-1][1:] == state[1:]:

@@ -38,8 +38,8 @@ class DeviceLease:
 
 @dataclass(slots=True)
 class LeaseState:
-    """The leases held. Written by the leases' thread, read by the writer's; each replaces it as a
-    whole.
+    """The leases held: the leases' thread sets them, the writer's checks them; both replace `held`
+    as a whole.
 
     `lone` is the same store for a meterd that is alone; `holder` is who we are in `lease`.
     `flush` commits what the writer has; until a writer is there, there is nothing to commit.
@@ -116,8 +116,8 @@ class LeaseState:
     def _give_up(
         self, connection: Connection, stale: Mapping[int, Any], ours: Mapping[int, int]
     ) -> None:
-        """Gives up the devices whose lease is stale, and raises StoreError (conflict). Where the
-        store is an older copy, polls in memory are kept.
+        """Gives up the devices whose leases are stale, and raises StoreError (conflict); gives up
+        none where the store is an older copy.
         """
         now = now_ms(connection)
         if all(_is_older(row, ours.get(number), self.holder, now) for number, row in stale.items()):

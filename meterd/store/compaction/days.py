@@ -150,7 +150,7 @@ class DayCompactor:
                 change.rollups += [row] if row is not None else []
             hours += hour_values(column.series, rolled)
             yield len(column.values)
-        keys = [hour_id(owner, day * 24 + n) for owner in series for n in range(24)]
+        keys = [hour_id(each, day * 24 + n) for each in series for n in range(24)]
         _note_hours(session, change, keys, hours)
         if is_over:
             change.cleaned.add(key)

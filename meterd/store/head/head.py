@@ -147,7 +147,9 @@ class Head:
 
     @property
     def moves(self) -> int:
-        """A counter that changes when rows leave the head other than by `confirm` and `forget`."""
+        """Counts the changes of waiting rows other than by `take`; `confirm` and `forget` compare
+        it.
+        """
         return self._moves
 
     def uncommitted(self, most: int) -> list[SeriesBatch]:
