@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.phases import COUNTERS, STEP, minutes, series
 from bench.report import Figure, show
-from meterd.store.blocks import array_decoder, block, commit_record, rollup
+from meterd.store.blocks import array_decoder, block, commit_record, rollup, rollup_codec
 from meterd.store.blocks.chunk import Chunk, ChunkColumn, merge
 
 FILE = "household_power_1min.csv.gz"
@@ -88,7 +88,7 @@ def _folded(day: int, lanes: list["array[float]"]) -> list[dict[int, rollup.Quar
 
 def _rollup_size(days: Days) -> float:
     bodies = [
-        rollup.pack(_EPOCH_DAY + day, quarters)
+        rollup_codec.pack(_EPOCH_DAY + day, quarters)
         for day, lanes in zip(DAYS, days, strict=True)
         for quarters in _folded(day, lanes)
     ]

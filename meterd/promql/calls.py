@@ -12,6 +12,7 @@ from meterd.promql.instant_vector import (
     NAME,
     InstantVector,
     Labels,
+    Mask,
     drop_name,
     empty_vector,
     label_value,
@@ -26,6 +27,7 @@ from meterd.promql.source import Times, Values
 from meterd.promql.window import make_window
 
 CallResult = InstantVector | Values
+_Row = tuple[Labels, Values, Mask]
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 _SORT_INEFFECTIVE = (
     "sort is ineffective for range queries since results are always ordered by labels"
@@ -47,6 +49,8 @@ def call(context: EvaluationContext, node: Call, times: Times) -> CallResult:
 
 
 def _range_call(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    if node.name in ranged.FOLDED and isinstance(node.args[0], Selector):
+        return _folded_call(context, node, times)
     ranges: RangeVector | None = None
     numbers: list[Values] = []
     for arg in node.args:
@@ -55,14 +59,22 @@ def _range_call(context: EvaluationContext, node: Call, times: Times) -> Instant
         else:
             numbers.append(context.scalar(arg, times))
     assert ranges is not None, "the parser asks for a range"  # noqa: S101
-    return _apply_to_windows(context, node.name, ranges, numbers, times)
+    return _joined(_apply_to_windows(context, node.name, ranges, numbers, times), times)
+
+
+def _folded_call(context: EvaluationContext, node: Call, times: Times) -> InstantVector:
+    """A call whose windows the source may fold itself, for some series or for all of them."""
+    selector = cast("Selector", node.args[0])
+    folded, ranges = context.fold(selector, ranged.FOLDED[node.name], times)
+    rows = [(drop_name(key), row.values, row.present) for key, row in folded if row.present.any()]
+    return _joined([*rows, *_apply_to_windows(context, node.name, ranges, [], times)], times)
 
 
 def _apply_to_windows(
     context: EvaluationContext, name: str, ranges: RangeVector, numbers: list[Values], times: Times
-) -> InstantVector:
+) -> list[_Row]:
     function = ranged.RANGED[name]
-    rows: list[tuple[Labels, Values, np.ndarray]] = []
+    rows: list[_Row] = []
     for key, (times_ms, values) in zip(ranges.labels, ranges.series, strict=True):
         context.budget.check_deadline()
         window = make_window(
@@ -76,6 +88,10 @@ def _apply_to_windows(
         if present.any():
             context.budget.spend(len(times))
             rows.append((key if name in ranged.KEEP_NAME else drop_name(key), row, present))
+    return rows
+
+
+def _joined(rows: list[_Row], times: Times) -> InstantVector:
     if not rows:
         return empty_vector(len(times))
     row_labels, row_values, presence = zip(*rows, strict=True)

@@ -14,7 +14,8 @@ import numpy as np
 from meterd.promql import aggregate, binary, matching
 from meterd.promql.budget import Budget
 from meterd.promql.calls import call
-from meterd.promql.instant_vector import InstantVector, pack_labels
+from meterd.promql.evaluation_context import FoldedRows
+from meterd.promql.instant_vector import InstantVector, Labels, pack_labels
 from meterd.promql.nodes import (
     SET_OPERATORS,
     Aggregate,
@@ -31,7 +32,7 @@ from meterd.promql.nodes import (
 from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, drop_stale_marks, fetch
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching_ids
-from meterd.promql.source import SeriesSource, Times, Values
+from meterd.promql.source import Folded, FoldingSource, SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
 
 SUBQUERY_STEP_MS = 60_000  # default step of a subquery: Prometheus' global evaluation_interval
@@ -107,20 +108,40 @@ class Evaluation:
         newest = NewestSamples.of(series, lookbacks, moments)
         if newest.missing.any():
             Widening(self._names, ids, moments, default_lookback, self._fetch).apply(newest)
-        return newest.instant_vector(
-            [pack_labels(self._names[series_id].labels) for series_id in ids]
-        )
+        return newest.instant_vector([self._labels(series_id) for series_id in ids])
 
     def _selector(self, node: Selector, times: Times) -> NodeValue:
         if not node.range_ms:
             return self.newest(node, times)[0]
-        ends = self.moments(node.shift, times)
-        starts = ends - node.range_ms
         ids = matching_ids(self._names, node.matchers)
+        return self._range(ids, *self._windows(node, times))
+
+    def _windows(self, node: Selector, times: Times) -> tuple[Times, Times]:
+        ends = self.moments(node.shift, times)
+        return ends - node.range_ms, ends
+
+    def _range(self, ids: Sequence[int], starts: Times, ends: Times) -> RangeVector:
         series = drop_stale_marks(self._fetch(ids, starts, ends))
-        return RangeVector(
-            [pack_labels(self._names[series_id].labels) for series_id in ids], series, starts, ends
-        )
+        return RangeVector([self._labels(number) for number in ids], series, starts, ends)
+
+    def _labels(self, series_id: int) -> Labels:
+        return pack_labels(self._names[series_id].labels)
+
+    def fold(self, node: Selector, function: str, times: Times) -> tuple[FoldedRows, RangeVector]:
+        """The windows that the source folds itself, and the samples of the other series."""
+        ids = matching_ids(self._names, node.matchers)
+        starts, ends = self._windows(node, times)
+        source, rows = self.query.source, FoldedRows()
+        folded: Sequence[Folded | None] | None = None
+        if ids and isinstance(source, FoldingSource):
+            folded = source.fold(ids, function, starts, ends)
+        if folded is not None:
+            for series_id, row in zip(ids, folded, strict=True):
+                if row is not None:
+                    self.budget.spend(len(times))
+                    rows.append((self._labels(series_id), row))
+            ids = [number for number, row in zip(ids, folded, strict=True) if row is None]
+        return rows, self._range(ids, starts, ends)
 
     def _fetch(self, ids: Sequence[int], starts: Times, ends: Times) -> list[Arrays]:
         intervals = [self._names[series_id].interval for series_id in ids]

@@ -3,10 +3,12 @@
 from typing import Protocol
 
 from meterd.promql.budget import Budget
-from meterd.promql.instant_vector import InstantVector
+from meterd.promql.instant_vector import InstantVector, Labels
 from meterd.promql.nodes import Node, Selector
 from meterd.promql.range_vector import RangeVector
-from meterd.promql.source import Times, Values
+from meterd.promql.source import Folded, Times, Values
+
+FoldedRows = list[tuple[Labels, Folded]]
 
 
 class EvaluationContext(Protocol):
@@ -21,5 +23,8 @@ class EvaluationContext(Protocol):
     def scalar(self, node: Node, times: Times) -> Values: ...
 
     def range_vector(self, node: Node, times: Times) -> RangeVector: ...
+
+    def fold(self, node: Selector, function: str, times: Times) -> tuple[FoldedRows, RangeVector]:
+        """What the source folds itself, and the samples of the other series."""
 
     def newest(self, node: Selector, times: Times) -> tuple[InstantVector, Times]: ...

@@ -1,7 +1,7 @@
 """The interface of the engine's storage: labelled series, and their samples as arrays."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,13 @@ class Labelled(NamedTuple):
     extent: tuple[int, int] | None = None
 
 
+class Folded(NamedTuple):
+    """One number a window and row, NaN where `present` is false."""
+
+    values: Values
+    present: NDArray[np.bool_]
+
+
 class SeriesSource(Protocol):
     """A storage of series, identified by their index."""
 
@@ -47,4 +54,18 @@ class SeriesSource(Protocol):
         """Samples with start < t <= end (Unix ms) of each id, in the order of `ids`.
 
         Times are int64, ascending and unique; values are float64, stale markers included.
+        """
+
+
+@runtime_checkable
+class FoldingSource(SeriesSource, Protocol):
+    """A storage that can fold windows without reading every sample."""
+
+    def fold(
+        self, ids: Sequence[int], function: str, starts: Times, ends: Times
+    ) -> Sequence[Folded | None] | None:
+        """avg, sum, min, max, count or present of each id's samples with start < t <= end.
+
+        `starts` and `ends` are ascending Unix ms, one for each window. None for a series that is
+        to be folded from its samples, and None for all of them at once.
         """

@@ -22,13 +22,14 @@ from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
 from meterd.store.head.view import HeadView, ReadableHead
-from meterd.store.query import day_reader, range_reader
+from meterd.store.query import day_reader, range_reader, window_aggregates
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_reader import counter_of
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
 from meterd.store.query.range_reader import Moment
-from meterd.store.query.series_array import SeriesArray, concatenate, of_batch
+from meterd.store.query.series_array import SeriesArray, Times, concatenate, of_batch
+from meterd.store.query.window_aggregates import WindowAggregates
 from meterd.store.wal import file_wal
 
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
@@ -169,6 +170,22 @@ class Reader:
         question = partial(range_reader.sample_arrays, names=names, start=start, end=end, most=most)
         arrays = self._answer(names, threading.Event(), question)
         return [arrays[name] for name in names]
+
+    def window_aggregates(
+        self, names: Sequence[Name], starts: Times, ends: Times, agg: str
+    ) -> list[WindowAggregates | None]:
+        """For each name, avg, sum, min, max or count of each window start < time <= end (Unix ms).
+
+        None for a series whose samples had better be asked; for all of them where windows do not
+        begin and end at half hours. To be called in a thread. Raises StoreError.
+        """
+        if not window_aggregates.fits(starts, ends):
+            return [None] * len(names)
+
+        question = partial(
+            window_aggregates.window_aggregates, names=names, starts=starts, ends=ends, agg=agg
+        )
+        return self._answer(names, threading.Event(), question)
 
     def day(self, device: str, day: int, wanted: Container[Name]) -> DaySamples | None:
         """A device's samples of a UTC day (days since 1970) with their qualities.

@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 
 from meterd.daemon.energy_queries import EnergyQueries
 from meterd.energy.quarter import QuarterSeries
-from meterd.store.blocks import block, commit_record, rollup
+from meterd.store.blocks import block, commit_record, rollup, rollup_codec
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.db import store_url
 from meterd.store.reader import Reader
@@ -53,12 +53,12 @@ def make_wild(path: Path, version: str | None) -> None:
             new = commit_record.encode(spans, {})
             connection.execute("UPDATE journal SET body = ? WHERE id = ?", (new, key))
         for key, body in connection.execute("SELECT id, quarters FROM rollup").fetchall():
-            day, quarters = rollup.unpack(body)
+            day, quarters = rollup_codec.unpack(body)
             for number, one in list(quarters.items())[::3]:
                 quarters[number] = rollup.QuarterRollup(
                     one.n, one.min, math.inf, math.inf, one.increase
                 )
-            new = rollup.pack(day, quarters)
+            new = rollup_codec.pack(day, quarters)
             connection.execute(
                 "UPDATE rollup SET max = 9e999, sum = 9e999, quarters = ? WHERE id = ?", (new, key)
             )

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from meterd.model.sample import Layout, Poll
-from meterd.store.blocks import array_decoder, block, commit_record, rollup, rollup_arrays
+from meterd.store.blocks import (
+    array_decoder,
+    block,
+    commit_record,
+    rollup,
+    rollup_arrays,
+    rollup_codec,
+)
 from meterd.store.blocks.chunk import Chunk, ChunkColumn, RowBatch
 from meterd.store.db import store_url
 from meterd.store.head.head import Head, as_batches
@@ -53,8 +60,8 @@ def test_blocks_and_journal_rows_of_older_stores_are_read_as_nulls(wild: float) 
 def test_what_was_made_of_infinities_is_not_known() -> None:
     day = START // DAY
     quarter = rollup.QuarterRollup(2, 1.0, INF, INF)
-    body = rollup.pack(day, {day * 96: quarter})
-    found = rollup.unpack(body)[1][day * 96]
+    body = rollup_codec.pack(day, {day * 96: quarter})
+    found = rollup_codec.unpack(body)[1][day * 96]
     assert (found.n, found.min, str(found.max), str(found.sum)) == (2, 1.0, "nan", "nan")
     lanes = rollup_arrays.decode([body])
     assert [str(float(lane[0])) for lane in (lanes.low, lanes.high, lanes.total)] == [
@@ -100,13 +107,13 @@ def older(path: Path) -> None:
             wild = block.encode(Chunk(found.device, found.times, tuple(columns)))
             connection.execute("UPDATE block SET body = ? WHERE id = ?", (wild, key))
         for key, body in connection.execute("SELECT id, quarters FROM rollup").fetchall():
-            day, quarters = rollup.unpack(body)
+            day, quarters = rollup_codec.unpack(body)
             first = min(quarters)
             one = quarters[first]
             quarters[first] = rollup.QuarterRollup(max(one.n, 1), one.min, INF, INF, one.increase)
             connection.execute(
                 "UPDATE rollup SET max = 9e999, sum = 9e999, quarters = ? WHERE id = ?",
-                (rollup.pack(day, quarters), key),
+                (rollup_codec.pack(day, quarters), key),
             )
         connection.execute("UPDATE hour SET max = 9e999, sum = -9e999")
         connection.execute("UPDATE newest SET value = 9e999")

@@ -8,7 +8,7 @@ from meterd.api.promapi.names import Meaning
 from meterd.api.promapi.prices import PriceSeries, PriceSource
 from meterd.api.promapi.self_metrics_history import Key, OwnHistory
 from meterd.api.promapi.store_source import StoreSource
-from meterd.promql.source import Labelled, Times, Values
+from meterd.promql.source import Folded, Labelled, Times, Values
 
 
 class KnownSeries(Protocol):
@@ -77,6 +77,15 @@ class SiteSource:
         )
         ends = ((stored, samples), (priced, own), (days, paid))
         return [next(next((kind for end, kind in ends if i < end), summed)) for i in ids]
+
+    def fold(
+        self, ids: Sequence[int], function: str, starts: Times, ends: Times
+    ) -> Sequence[Folded | None]:
+        """Stored series by the store; the others are folded from their samples."""
+        stored = len(self.series()) - len(self._days) - len(self._priced) - len(self._keys)
+        theirs = [number for number in ids if number < stored]
+        folded = iter(self._stored.fold(theirs, function, starts, ends) if theirs else ())
+        return [next(folded) if number < stored else None for number in ids]
 
     def _summed(
         self, wanted: Sequence[DaySeries], start: int, end: int

@@ -16,9 +16,10 @@ from meterd.api.promapi.names import Meaning
 from meterd.model.quantity import DEVICE_UP, GUARDED
 from meterd.poll.latest import DeviceState
 from meterd.promql.result import PromErrorType, QueryError
-from meterd.promql.source import Labelled, Times, Values, stale_mark
+from meterd.promql.source import Folded, Labelled, Times, Values, stale_mark
 from meterd.store.blocks.sample_order import misplaced
 from meterd.store.head.catalog import Name
+from meterd.store.query.window_aggregates import WindowAggregates
 
 if TYPE_CHECKING:
     from meterd.daemon.info import DeviceInfo
@@ -138,6 +139,18 @@ class StoreSource:
         downs = {device: _downs(*samples[up]) for device, up in ups.items() if up in samples}
         return [self._marked(stored.name, samples, downs) for stored in selected]
 
+    def fold(
+        self, ids: Sequence[int], function: str, starts: Times, ends: Times
+    ) -> list[Folded | None]:
+        """See FoldingSource; None where roll-ups do not tell. Raises StoreError."""
+        all_series = self.series()
+        names = [all_series[number].name for number in ids]
+        agg = "count" if function == "present" else function
+        return [
+            aggregates and _folded(aggregates, function)
+            for aggregates in self._reader.window_aggregates(names, starts, ends, agg)
+        ]
+
     def _marked(
         self,
         name: Name,
@@ -148,6 +161,12 @@ class StoreSource:
         if name[1] == DEVICE_UP:
             return times, values
         return marked(times, values, downs.get(name[0]))
+
+
+def _folded(aggregates: WindowAggregates, function: str) -> Folded:
+    present = aggregates.counts > 0
+    values = np.where(present, 1.0, np.nan) if function == "present" else aggregates.values
+    return Folded(values, present)
 
 
 def _need_bounded(selected: Sequence[StoredSeries], start: int, end: int) -> None:

@@ -37,4 +37,14 @@ RANGED: dict[str, Callable[..., over_time.WindowValues]] = {
 KEEP_NAME = frozenset(("last_over_time", "first_over_time"))
 COUNTERS = frozenset(("rate", "increase"))
 
-__all__ = ["COUNTERS", "KEEP_NAME", "RANGED", "Window"]
+FOLDED = {
+    "avg_over_time": "avg",
+    "sum_over_time": "sum",
+    "min_over_time": "min",
+    "max_over_time": "max",
+    "count_over_time": "count",
+    "present_over_time": "present",
+}
+"""Functions that a source may fold without its samples being read, and its name for each."""
+
+__all__ = ["COUNTERS", "FOLDED", "KEEP_NAME", "RANGED", "Window"]

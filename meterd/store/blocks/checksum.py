@@ -4,7 +4,7 @@
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from meterd.errors import StoreCode, StoreError
@@ -39,11 +39,17 @@ def decoding(what: str) -> Iterator[None]:
 
 def payload(form: int, body: bytes) -> bytes:
     """The body without format byte and checksum. Raises Damage."""
+    return unsealed(body, (form,))[1]
+
+
+def unsealed(body: bytes, forms: Sequence[int]) -> tuple[int, bytes]:
+    """The format, one of those that are known, and what is sealed. Raises Damage."""
     if len(body) <= _CHECK:
         raise Damage("it is cut off")
     inside, check = body[:-_CHECK], body[-_CHECK:]
     if zlib.crc32(inside).to_bytes(_CHECK, "little") != check:
         raise Damage("its checksum is wrong")
-    if inside[0] != form:
-        raise Damage(f"its format {inside[0]} is not known, only {form}")
-    return inside[1:]
+    if inside[0] not in forms:
+        known = " and ".join(map(str, forms))
+        raise Damage(f"its format {inside[0]} is not known, only {known}")
+    return inside[0], inside[1:]

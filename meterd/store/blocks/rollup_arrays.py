@@ -1,7 +1,7 @@
-"""Roll-ups of many days as numpy arrays, for readers: what rollup.py packs, day upon day.
+"""Roll-ups of many days as numpy arrays, for readers: what rollup_codec.py packs, day upon day.
 
 One day is 96 numbers a lane, on which numpy's calls cost more than its work: so the lanes of all
-days are inflated one by one, and then decoded together.
+days are taken apart one by one, and then decoded together.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meterd.model.sample import LARGEST
-from meterd.store.blocks import array_decoder, byte_planes, codec, rollup
+from meterd.store.blocks import array_decoder, byte_planes, codec, rice_arrays, rollup_codec
 from meterd.store.blocks.array_decoder import Times, Values
 from meterd.store.blocks.checksum import decoding
-from meterd.store.blocks.rollup import RollupSections, sections
+from meterd.store.blocks.rice_arrays import Numbers, zagzig
+from meterd.store.blocks.rollup import QUARTERS
+from meterd.store.blocks.rollup_codec import STEEP, RollupSections, sections
 from meterd.store.blocks.varint import Cursor
 
 LANES = ("min", "max", "sum")  # in the order of their bodies
-_BITMAP = rollup.QUARTERS // 8
+_BITMAP = QUARTERS // 8
+_MEAN, _BELOW, _ABOVE, _REST, _EDGE = range(5)  # the lanes of decimals
 
 
 class RollupArrays(NamedTuple):
@@ -32,6 +35,13 @@ class RollupArrays(NamedTuple):
     total: Values
 
 
+class EdgeArrays(NamedTuple):
+    """Samples at edges by the number of the quarter hour that begins there, and their values."""
+
+    numbers: Times
+    values: Values
+
+
 @dataclass(slots=True)
 class _RollupGroup:
     """Lanes of one length whose numbers were packed in one width."""
@@ -42,49 +52,234 @@ class _RollupGroup:
     planes: list[bytes] = field(default_factory=list)
 
 
+class _DecimalDays(NamedTuple):
+    """Quarter hours as whole numbers, which are those of `scale` times the values.
+
+    `n`, `low`, `high` and `total` are of the samples that are no edges, and 0 without any.
+    """
+
+    numbers: Times
+    n: Numbers
+    low: Numbers
+    high: Numbers
+    total: Numbers
+    edge: Numbers
+    has_edge: "NDArray[np.bool_]"
+    scale: Values
+
+
 def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupArrays:
     """Of days in time order; lanes that are not wanted are NaN. Raises StoreError (corrupt)."""
-    with decoding(rollup.WHAT):
+    with decoding(rollup_codec.WHAT):
         days = [sections(body) for body in bodies]
-        counts = [day.count for day in days]
-        lanes = [_lane(days, place, wanted) for place in range(len(LANES))]
-        for lane in lanes:
-            # As rollup.py does of what an older meterd made of infinities.
-            lane[np.abs(lane) > LARGEST] = np.nan
-        return RollupArrays(_numbers(days, counts), _joined(_counts(days)), *lanes)
+        decimal, other = _by_form(days)
+        return _in_order(
+            _joined_decimals(_decimals(decimal, wanted), wanted), _doubles(other, wanted)
+        )
+
+
+def decode_apart(
+    bodies: Sequence[bytes], wanted: Collection[str] = LANES
+) -> tuple[RollupArrays, EdgeArrays, list[int]]:
+    """Quarter hours without their edges, the edges, and the days (since 1970) of unknown edges.
+
+    Of these days there is nothing. Raises StoreError (corrupt).
+    """
+    with decoding(rollup_codec.WHAT):
+        days = [sections(body) for body in bodies]
+        decimal, other = _by_form([day for day in days if day.edges_known])
+        whole = _decimals(decimal, wanted)
+        inner = _in_order(_inner_decimals(whole, wanted), _doubles(other, wanted))
+        values = whole.edge[whole.has_edge] / whole.scale[whole.has_edge]
+        edges = EdgeArrays(whole.numbers[whole.has_edge], values)
+        return _full(inner), edges, [day.day for day in days if not day.edges_known]
+
+
+def _by_form(
+    days: Sequence[RollupSections],
+) -> tuple[list[RollupSections], list[RollupSections]]:
+    """Those of decimals, and those of doubles."""
+    return (
+        [day for day in days if day.has_decimals],
+        [day for day in days if not day.has_decimals],
+    )
+
+
+def _in_order(some: RollupArrays, others: RollupArrays) -> RollupArrays:
+    """Both in time order."""
+    if not len(others.numbers):
+        return some
+    if not len(some.numbers):
+        return others
+    order = np.argsort(np.concatenate((some.numbers, others.numbers)), kind="stable")
+    numbers = np.concatenate((some.numbers, others.numbers))[order]
+    lanes = [np.concatenate(pair)[order] for pair in zip(some[1:], others[1:], strict=True)]
+    return RollupArrays(numbers, *lanes)
+
+
+def _full(arrays: RollupArrays) -> RollupArrays:
+    """Those that have samples."""
+    full = arrays.n > 0
+    if full.all():
+        return arrays
+    return RollupArrays(arrays.numbers[full], *(lane[full] for lane in arrays[1:]))
+
+
+def _inner_decimals(days: _DecimalDays, wanted: Collection[str]) -> RollupArrays:
+    unknown = np.full(len(days.n), np.nan)
+    return RollupArrays(
+        days.numbers,
+        days.n.astype(np.float64),
+        days.low / days.scale if "min" in wanted else unknown,
+        days.high / days.scale if "max" in wanted else unknown,
+        days.total / days.scale if "sum" in wanted else unknown,
+    )
+
+
+def _joined_decimals(days: _DecimalDays, wanted: Collection[str]) -> RollupArrays:
+    """With the edges among the others."""
+    low, high = days.low, days.high
+    if days.has_edge.any():
+        alone = days.has_edge & (days.n == 0)
+        low = np.where(days.has_edge, np.minimum(low, days.edge), low)
+        low = np.where(alone, days.edge, low)
+        high = np.where(days.has_edge, np.maximum(high, days.edge), high)
+        high = np.where(alone, days.edge, high)
+    # An edge is 0 where there is none.
+    joined = _inner_decimals(
+        days._replace(n=days.n + days.has_edge, low=low, high=high, total=days.total + days.edge),
+        wanted,
+    )
+    if joined.n.all():
+        return joined
+    empty = joined.n == 0
+    return joined._replace(
+        low=np.where(empty, np.nan, joined.low), high=np.where(empty, np.nan, joined.high)
+    )
+
+
+def _decimals(days: Sequence[RollupSections], wanted: Collection[str]) -> _DecimalDays:
+    counts = [day.size for day in days]
+    n = _cumulated(zagzig(rice_arrays.decode([day.counts for day in days], counts)), counts)
+    full = n > 0
+    per_day = _sums_by_day(full, counts)
+    means = _means(days, per_day)
+
+    def lane(place: int) -> Numbers:
+        return rice_arrays.decode([day.lanes[place] for day in days], per_day)
+
+    nothing = np.zeros(len(n), np.int64)
+    low = _spread(means - lane(_BELOW), full) if "min" in wanted else nothing
+    high = _spread(means + lane(_ABOVE), full) if "max" in wanted else nothing
+    total = _spread(n[full] * means + lane(_REST), full) if "sum" in wanted else nothing
+    edges, has_edge = _edges(days, counts, _spread(means, full))
+    scale = np.repeat(np.array([codec.POWERS[day.digits] for day in days]), counts)
+    return _DecimalDays(_numbers(days, counts), n, low, high, total, edges, has_edge, scale)
+
+
+def _means(days: Sequence[RollupSections], per_day: Sequence[int]) -> Numbers:
+    steps = zagzig(rice_arrays.decode([day.lanes[_MEAN] for day in days], per_day))
+    steep = np.array([bool(day.form & STEEP) for day in days], np.bool_)
+    if steep.any():
+        # All but a day's first number are steps of steps: their sums are steps.
+        firsts = _firsts(per_day)
+        bends = steps.copy()
+        bends[firsts[np.asarray(per_day) > 0]] = 0
+        straight = _cumulated(bends, per_day)
+        straight[firsts[np.asarray(per_day) > 0]] = steps[firsts[np.asarray(per_day) > 0]]
+        steps = np.where(np.repeat(steep, per_day), straight, steps)
+    return _cumulated(steps, per_day)
+
+
+def _edges(
+    days: Sequence[RollupSections], counts: Sequence[int], means: Numbers
+) -> "tuple[Numbers, NDArray[np.bool_]]":
+    """The edge of each quarter hour, 0 without one; and whether it has one."""
+    has_edge = _bits([day.edged for day in days], counts)
+    edges = np.zeros(len(means), np.int64)
+    if has_edge.any():
+        offsets = rice_arrays.decode(
+            [day.lanes[_EDGE] for day in days], _sums_by_day(has_edge, counts)
+        )
+        edges[has_edge] = means[has_edge] + zagzig(offsets)
+    return edges, has_edge
+
+
+def _spread(values: Numbers, full: "NDArray[np.bool_]") -> Numbers:
+    """The values at these places, 0 at the others."""
+    if len(values) == len(full):
+        return values
+    spread = np.zeros(len(full), np.int64)
+    spread[full] = values
+    return spread
+
+
+def _firsts(counts: Sequence[int]) -> Numbers:
+    """Where each day begins."""
+    ends = np.cumsum(np.asarray(counts, np.int64))
+    return ends - np.asarray(counts, np.int64)
+
+
+def _cumulated(steps: Numbers, counts: Sequence[int]) -> Numbers:
+    """Sums of steps that begin anew with each day, of so many."""
+    sums = np.concatenate((np.zeros(1, np.int64), np.cumsum(steps)))
+    return sums[1:] - np.repeat(sums[_firsts(counts)], counts)
+
+
+def _sums_by_day(chosen: "NDArray[np.bool_]", counts: Sequence[int]) -> list[int]:
+    sums: Numbers = np.concatenate((np.zeros(1, np.int64), np.cumsum(chosen, dtype=np.int64)))
+    firsts = _firsts(counts)
+    of_days: list[int] = (sums[firsts + np.asarray(counts, np.int64)] - sums[firsts]).tolist()
+    return of_days
+
+
+def _bits(bitmaps: Sequence[bytes], counts: Sequence[int]) -> "NDArray[np.bool_]":
+    """The first bits of each bitmap, as many as its day has quarter hours."""
+    table = np.frombuffer(b"".join(bitmaps), dtype=np.uint8).reshape(-1, _BITMAP)
+    bits = np.unpackbits(table, axis=1, bitorder="little").astype(np.bool_)
+    return bits[np.arange(QUARTERS) < np.asarray(counts, np.int64)[:, np.newaxis]]
 
 
 def _numbers(days: Sequence[RollupSections], counts: Sequence[int]) -> Times:
     table = np.frombuffer(b"".join([day.places for day in days]), dtype=np.uint8)
     bits = np.unpackbits(table.reshape(-1, _BITMAP), axis=1, bitorder="little")
-    firsts = np.array([day.day * rollup.QUARTERS for day in days], dtype=np.int64)
+    firsts = np.array([day.day * QUARTERS for day in days], dtype=np.int64)
     return np.repeat(firsts, counts) + np.nonzero(bits)[1]
+
+
+def _doubles(days: Sequence[RollupSections], wanted: Collection[str]) -> RollupArrays:
+    counts = [day.size for day in days]
+    lanes = [_lane(days, place, wanted) for place in range(len(LANES))]
+    for lane in lanes:
+        # As rollup_codec.py does of what an older meterd made of infinities.
+        lane[np.abs(lane) > LARGEST] = np.nan
+    return RollupArrays(_numbers(days, counts), _joined(_counts(days)), *lanes)
 
 
 def _counts(days: Sequence[RollupSections]) -> list[Values]:
     """How many samples; most days say it in the same bytes."""
-    decoded: dict[tuple[bytes, int], Values] = {}
+    decoded: dict[tuple[int, bytes, int], Values] = {}
     for day in days:
-        if (day.counts, day.count) not in decoded:
-            steps = np.array(byte_planes.unpack(day.counts, day.count), dtype=np.int64)
-            decoded[day.counts, day.count] = np.cumsum(steps).astype(np.float64)
-    return [decoded[day.counts, day.count] for day in days]
+        key = day.format, day.counts, day.size
+        if key not in decoded:
+            decoded[key] = np.array(day.whole_counts(), dtype=np.float64)
+    return [decoded[day.format, day.counts, day.size] for day in days]
 
 
 def _lane(days: Sequence[RollupSections], place: int, wanted: Collection[str]) -> Values:
     if LANES[place] not in wanted:
-        return np.full(sum([day.count for day in days]), np.nan)
+        return np.full(sum([day.size for day in days]), np.nan)
     rows_: list[Values] = [np.empty(0)] * len(days)
     groups: dict[tuple[int, int], _RollupGroup] = {}
     for row, day in enumerate(days):
         body = day.lanes[place]
         cursor = Cursor(body)
-        if cursor.byte() != codec.DECIMAL or not day.count:
-            rows_[row] = array_decoder.values(body, day.count)
+        if cursor.byte() != codec.DECIMAL or not day.size:
+            rows_[row] = array_decoder.values(body, day.size)
             continue
         digits, first = codec.decimal_header(cursor)
-        width, inflated = byte_planes.gathered(cursor.rest(), day.count - 1)
-        group = groups.setdefault((width, day.count), _RollupGroup())
+        width, inflated = byte_planes.gathered(cursor.rest(), day.size - 1)
+        group = groups.setdefault((width, day.size), _RollupGroup())
         group.rows.append(row)
         group.firsts.append(first)
         group.powers.append(codec.POWERS[digits])

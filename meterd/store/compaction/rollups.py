@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meterd.model.quantity import GUARDED, Kind
-from meterd.store.blocks import rollup, slicing
+from meterd.store.blocks import rollup, rollup_codec, slicing
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from meterd.store.blocks.counter_increase import Power
 from meterd.store.blocks.rollup import QuarterRollup
@@ -149,5 +149,5 @@ def rollup_row(
         "first": opening[1],
         "last_time": closing[0],
         "last": closing[1],
-        "quarters": rollup.pack(day, held),
+        "quarters": rollup_codec.pack(day, held),
     }

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Select, bindparam, func, select
 
 from meterd.store.blocks import rollup as rollups
-from meterd.store.blocks import rollup_arrays
+from meterd.store.blocks import rollup_arrays, rollup_codec
 from meterd.store.blocks.slicing import DAY
 from meterd.store.db.keys import block_hour, block_ids, dirty_id, dirty_of, rollup_id
 from meterd.store.db.schema import block, dirty, rollup
 from meterd.store.query.aggregation import PartialAggregate
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_days import CounterDay
-from meterd.store.query.series_array import SeriesArray, concatenate
+from meterd.store.query.series_array import SeriesArray, Times, Values, concatenate
 
 # What of a roll-up's lanes each aggregate is made of.
 _LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
@@ -35,6 +35,19 @@ _NEXT = _NEIGHBOUR.order_by(rollup.c.id).limit(1)
 _COUNTED = ("day", "n", "min", "max", "first_time", "first", "last_time", "last", "quarters")
 _LAST_DAY = (1 << 20) - 1  # that a key has room for
 _DAYS = 20  # asked for in one statement: at most 480 keys
+
+
+class WholeDays(NamedTuple):
+    """Days since 1970, how many samples each has, one aggregate, and its first sample.
+
+    `first_times` are Unix ms, -1 where an older meterd did not note it.
+    """
+
+    days: Times
+    n: Values
+    values: Values
+    first_times: Times
+    firsts: Values
 
 
 class BlockReader:
@@ -94,7 +107,7 @@ class BlockReader:
         if self._connection is None:
             return
         for row in self._connection.execute(_rolled("day", "quarters"), _keys(series, first, end)):
-            yield row.day, rollups.unpack(row.quarters)[1]
+            yield row.day, rollup_codec.unpack(row.quarters)[1]
 
     def counter_days(
         self, series: int, first: int, end: int, *, total: bool
@@ -133,6 +146,34 @@ class BlockReader:
         partial = PartialAggregate(numbers * rollups.QUARTER_MS, n, total, low, high, last)
         return partial if n.all() else partial.take(n > 0)
 
+    def apart(
+        self, series: int, first: int, end: int, lanes: Sequence[str]
+    ) -> tuple[rollup_arrays.RollupArrays, rollup_arrays.EdgeArrays, list[int]]:
+        """Quarter hours of a series without their edges, the edges, and days of unknown edges.
+
+        Of the days from `first` to before `end`, only those that have roll-ups.
+        """
+        bodies: Sequence[bytes] = ()
+        if self._connection is not None:
+            statement = _rolled("quarters")
+            bodies = self._connection.scalars(statement, _keys(series, first, end)).all()
+        return rollup_arrays.decode_apart(bodies, lanes)
+
+    def whole_days(self, series: int, first: int, end: int, lane: str) -> WholeDays:
+        """The days of a series that have samples, from day `first` to before `end`.
+
+        `lane` is min, max or sum.
+        """
+        rows: Sequence[Any] = ()
+        if self._connection is not None:
+            statement = _rolled("day", "n", lane, "first_time", "first")
+            found = self._connection.execute(statement, _keys(series, first, end)).all()
+            rows = [row for row in found if row[1]]
+        days, n, values, times, firsts = zip(*rows, strict=True) if rows else ((),) * 5
+        numbers = np.array([-1 if time is None else time for time in times], np.int64)
+        floats = [np.array(column, np.float64) for column in (n, values, firsts)]
+        return WholeDays(np.array(days, np.int64), floats[0], floats[1], numbers, floats[2])
+
     def day_pieces(self, series: int, first: int, end: int, agg: str) -> PartialAggregate | None:
         """The whole days of a series, from `first` to before `end`, as far as `agg` needs them."""
         if self._connection is None:
@@ -154,7 +195,7 @@ class BlockReader:
 
 
 def _counter_day(row: Any, *, total: bool) -> CounterDay:
-    quarters = rollups.unpack(row.quarters)[1]
+    quarters = rollup_codec.unpack(row.quarters)[1]
     first, last = (row.first_time, row.first), (row.last_time, row.last)
     fell = not row.first <= row.min <= row.max <= row.last
     return CounterDay(first, last, quarters, rolled=True, steady=total or not fell, total=total)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from meterd.model.quantity import Kind
-from meterd.store.blocks import byte_planes, rollup_arrays
-from meterd.store.blocks import rollup as rollups
+from meterd.store.blocks import rollup_arrays, rollup_codec
 from meterd.store.blocks.checksum import decoding
 from meterd.store.blocks.rollup import QUARTER_MS, QUARTERS
 from meterd.store.blocks.slicing import DAY
@@ -104,13 +103,13 @@ def _days(connection: Connection, series: int, first: int, end: int) -> Iterator
 
 def _quarters(body: bytes) -> tuple[Numbers, NDArray[np.bool_], Numbers]:
     """Numbers, whether they have samples, and what the counter rose by; no lanes."""
-    with decoding(rollups.WHAT):
-        packed = rollups.sections(body)
+    with decoding(rollup_codec.WHAT):
+        packed = rollup_codec.sections(body)
         counted = _places(packed.counted)
-        steps = np.array(byte_planes.unpack(packed.counts, packed.count), np.int64)
-        rises = np.zeros(packed.count, np.int64)
-        rises[counted] = byte_planes.unpack(packed.increases, len(counted))
-    return _places(packed.places) + packed.day * QUARTERS, np.cumsum(steps) > 0, rises
+        rises = np.zeros(packed.size, np.int64)
+        rises[counted] = packed.rises()
+        has_samples = np.array(packed.whole_counts(), np.int64) > 0
+    return _places(packed.places) + packed.day * QUARTERS, has_samples, rises
 
 
 def _places(bitmap: bytes) -> Numbers:

@@ -45,7 +45,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Days:
+class Days:
     """The UTC days of a window start <= time < end."""
 
     start: int
@@ -73,7 +73,7 @@ def sample_arrays(
     Where raw samples are deleted, points out of roll-ups stand for them (downsampled.py).
     """
     by_name: dict[Name, list[SeriesArray]] = {name: [] for name in names}
-    window = _bounded(moment, names, start, end)
+    window = bounded(moment, names, start, end)
     blocks = BlockReader(moment.connection, moment.decoded)
     count = 0
     raw_start = window.start if raw_only else first_raw_time(moment.connection, window.end)
@@ -135,7 +135,7 @@ def _device(
     request: SeriesRequest,
 ) -> Iterator[tuple[Name, list[tuple[int, float]]]]:
     """The buckets of one device's series, day by day."""
-    window = _bounded(moment, [each.name for each in series], request.start, request.end)
+    window = bounded(moment, [each.name for each in series], request.start, request.end)
     head = {
         each.id: moment.head.get(each.name, EMPTY).within(request.start, request.end)
         for each in series
@@ -209,7 +209,7 @@ def _add_raw(
         yield read
 
 
-def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Days:
+def bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> Days:
     """The part of a window in which these series have samples at all."""
     times: list[int] = []
     for name in names:
@@ -220,12 +220,12 @@ def _bounded(moment: Moment, names: Sequence[Name], start: int, end: int) -> _Da
         if series is not None and series.first is not None and series.last is not None:
             times += (series.first, series.last)
     if not times:
-        return _Days(0, 0)
-    return _Days(max(start, min(times)), min(end, max(times) + 1))
+        return Days(0, 0)
+    return Days(max(start, min(times)), min(end, max(times) + 1))
 
 
 def _rolled(
-    blocks: BlockReader, device: int, request: SeriesRequest, window: _Days, recent: int | None
+    blocks: BlockReader, device: int, request: SeriesRequest, window: Days, recent: int | None
 ) -> frozenset[int]:
     """The days to answer from roll-ups: where those are exact, and where raw samples are
     deleted.
@@ -235,7 +235,7 @@ def _rolled(
     return frozenset(
         day
         for day in window.all()
-        if (blocks.is_trimmed(day) or (fits and _Days(request.start, request.end).holds(day)))
+        if (blocks.is_trimmed(day) or (fits and Days(request.start, request.end).holds(day)))
         and blocks.is_rolled(device, day)
         and (recent is None or day < recent // DAY)
     )
@@ -261,7 +261,7 @@ def quarters(moment: Moment, name: Name, start: int, end: int) -> Quarters:
         return _folded(track, wanted)
     device = moment.catalog.devices[name[0]]
     recent = int(track.times[0]) if len(track.times) else None
-    window = _bounded(moment, [name], start, end)
+    window = bounded(moment, [name], start, end)
     days = [
         day
         for day in window.all()

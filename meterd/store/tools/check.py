@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, text
 
 from meterd.errors import StoreCode, StoreError
 from meterd.store.blocks import block as blocks
-from meterd.store.blocks import commit_record, rollup
+from meterd.store.blocks import commit_record, rollup_codec
 from meterd.store.blocks.chunk import Chunk, check
 from meterd.store.blocks.rollup import QuarterRollup
 from meterd.store.blocks.slicing import DAY
@@ -264,7 +264,7 @@ def _differences(stored: Mapping[str, Any], made: Mapping[str, Any]) -> str:
         if not plain_columns.equal(stored[name], made[name])
     ]
     try:
-        was, now = (_inner(rollup.unpack(row["quarters"])[1]) for row in (stored, made))
+        was, now = (_inner(rollup_codec.unpack(row["quarters"])[1]) for row in (stored, made))
     except StoreError:
         return ""  # told already
     if {n: was.get(n) for n in now} != now:

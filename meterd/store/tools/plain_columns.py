@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, select
 
 from meterd.errors import StoreError
-from meterd.store.blocks import rollup
+from meterd.store.blocks import rollup_codec
 from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
 from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction import rollups
@@ -25,7 +25,7 @@ Day: TypeAlias = tuple[int, int, Quarters]
 def of_rollup(row: Mapping[str, Any]) -> tuple[Quarters | None, list[str]]:
     """The packed quarter hours, and how the row's plain columns differ from them."""
     try:
-        day, quarters = rollup.unpack(row["quarters"])
+        day, quarters = rollup_codec.unpack(row["quarters"])
     except StoreError as error:
         return None, [str(error)]
     wrong = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.errors import StoreError
-from meterd.store.blocks import block, commit_record, rollup
+from meterd.store.blocks import block, commit_record, rollup, rollup_codec
 from meterd.store.blocks.chunk import Chunk, ChunkColumn
 from tests.store.blocks import chunks
 from tests.store.blocks.chunks import T0, plain, same
@@ -38,7 +38,7 @@ _QUARTERS = {
 BODIES: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "block": (block.encode(_sample()), block.decode),
     "journal": (commit_record.encode([_sample(), plain(8, [T0], {1: [5.0]})]), _journal_row),
-    "rollup": (rollup.pack(1, _QUARTERS), rollup.unpack),
+    "rollup": (rollup_codec.pack(1, _QUARTERS), rollup_codec.unpack),
 }
 
 

@@ -1,5 +1,6 @@
 import random
 from array import array
+from dataclasses import replace
 from itertools import pairwise
 from math import fsum, inf, isnan, nan
 
@@ -14,10 +15,11 @@ from meterd.store.blocks.rollup import (
     Point,
     QuarterRollup,
     fold,
-    pack,
     total,
-    unpack,
 )
+from meterd.store.blocks.rollup_codec import pack, sections, unpack
+
+from . import old_rollup
 
 DAY = 20_000
 MIDNIGHT = DAY * QUARTERS * QUARTER_MS
@@ -304,3 +306,67 @@ def test_a_total_does_not_rise_twice_because_of_samples_at_a_wrong_time() -> Non
     # A register that falls has been reset, and what follows is energy.
     register = fold([t for t, _ in both], [v for _, v in both], counter=True)
     assert sum(one.increase or 0 for one in register.values()) > 17_000_000
+
+
+_tenths = st.integers(-(10**6), 10**6).map(lambda whole: whole / 10)
+
+
+@given(st.lists(st.tuples(st.integers(0, 96 * 15 - 1), _tenths), max_size=60), st.booleans())
+def test_a_sample_at_a_half_hour_comes_back_apart_from_the_others(
+    polls: list[tuple[int, float]], minutes: bool
+) -> None:
+    samples = dict(polls)
+    unit = 60_000 if minutes else 59_999
+    times = [MIDNIGHT + minute * unit for minute in sorted(samples)]
+    values = [samples[minute] for minute in sorted(samples)]
+    quarters = fold(times, values, counter=False)
+    found = unpack(pack(DAY, quarters))[1]
+    assert found == quarters
+    by_time = dict(zip(times, values, strict=True))
+    for number, quarter in found.items():
+        start = number * QUARTER_MS
+        others = [v for t, v in by_time.items() if start < t < start + QUARTER_MS]
+        if start not in by_time or number % 2:
+            assert quarter.edge is None
+            continue
+        assert quarter.edge is not None
+        assert quarter.edge.value == by_time[start]
+        assert quarter.edge.sum == pytest.approx(fsum(others), abs=1e-6)
+        if others:
+            assert quarter.edge[1:3] == (min(others), max(others))
+
+
+def test_edges_of_doubles_that_are_no_decimals_are_not_known() -> None:
+    times = [MIDNIGHT, MIDNIGHT + STEP]
+    body = pack(DAY, fold(times, [1 / 3, 2 / 3], counter=False))
+    assert not sections(body).edges_known
+    assert unpack(body)[1][FIRST].edge is None
+    later = pack(DAY, fold([MIDNIGHT + 1, MIDNIGHT + STEP], [1 / 3, 2 / 3], counter=False))
+    assert sections(later).edges_known
+
+
+def test_a_day_of_a_meter_at_a_minute_takes_less_than_before() -> None:
+    chance = random.Random(4)
+    watts, values = 3000, []
+    for _ in range(1440):
+        watts = max(0, watts + chance.randrange(-400, 401))
+        values.append(watts / 10)
+    aligned = [MIDNIGHT + 60_000 * n for n in range(1440)]
+    apart = [time + 7 for time in aligned]
+    before = len(old_rollup.pack(DAY, fold(apart, values, counter=False)))
+    assert len(pack(DAY, fold(apart, values, counter=False))) < 0.8 * before
+    assert len(pack(DAY, fold(aligned, values, counter=False))) < before
+
+
+@given(_readings())
+def test_what_an_older_meterd_packed_is_read(readings: tuple[list[int], list[float]]) -> None:
+    quarters = {
+        number: one
+        for number, one in fold(*readings, counter=True).items()
+        if number // QUARTERS == DAY
+    }
+    body = old_rollup.pack(DAY, quarters)
+    # As texts: NaN is not equal to itself.
+    without = {number: replace(one, edge=None) for number, one in sorted(quarters.items())}
+    assert repr(unpack(body)) == repr((DAY, without))
+    assert not sections(body).edges_known

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.errors import StoreError
-from meterd.store.blocks import rollup, rollup_arrays
-from meterd.store.blocks.rollup import QUARTERS, QuarterRollup
+from meterd.store.blocks import rollup_arrays, rollup_codec
+from meterd.store.blocks.rollup import EDGE_MS, QUARTER_MS, QUARTERS, QuarterRollup, fold
+from meterd.store.blocks.slicing import DAY as DAY_MS
+
+from . import old_rollup
 
 _tenths = st.integers(-(10**9), 10**9).map(lambda whole: whole / 10)
 _odd = st.sampled_from([0.0, -0.0, 1e300, 0.1 + 0.2, 2.0**53, 230.10000610351562])
@@ -32,10 +35,10 @@ def _same(found: float, wanted: float) -> bool:
 @given(st.integers(0, 40_000), _days)
 def test_days_come_back_bit_for_bit(first: int, days: list[dict[int, QuarterRollup]]) -> None:
     packed = [
-        rollup.pack(day, {day * QUARTERS + place: one for place, one in sorted(some.items())})
+        rollup_codec.pack(day, {day * QUARTERS + place: one for place, one in sorted(some.items())})
         for day, some in enumerate(days, first)
     ]
-    wanted = [pair for body in packed for pair in rollup.unpack(body)[1].items()]
+    wanted = [pair for body in packed for pair in rollup_codec.unpack(body)[1].items()]
     found = rollup_arrays.decode(packed)
     assert found.numbers.tolist() == [number for number, _ in wanted]
     assert found.n.tolist() == [one.n for _, one in wanted]
@@ -45,7 +48,9 @@ def test_days_come_back_bit_for_bit(first: int, days: list[dict[int, QuarterRoll
 
 
 def _body() -> bytes:
-    return rollup.pack(5, {5 * QUARTERS + n: QuarterRollup(9, 1.5, 2.5, n / 2) for n in range(96)})
+    return rollup_codec.pack(
+        5, {5 * QUARTERS + n: QuarterRollup(9, 1.5, 2.5, n / 2) for n in range(96)}
+    )
 
 
 def test_lanes_that_nobody_wants_are_not_known() -> None:
@@ -66,3 +71,31 @@ def test_a_damaged_day_is_refused() -> None:
 
 def test_no_days_have_no_quarters() -> None:
     assert len(rollup_arrays.decode([]).numbers) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2879), _tenths), max_size=80), st.integers(0, 2))
+def test_edges_come_apart_from_the_others(polls: list[tuple[int, float]], old: int) -> None:
+    samples = {minute * 60_000: value for minute, value in polls}
+    by_day = {
+        day: {t: v for t, v in sorted(samples.items()) if t // DAY_MS == day} for day in (0, 1)
+    }
+    bodies = [
+        (old_rollup if day < old else rollup_codec).pack(
+            day, fold(list(some), list(some.values()), counter=False)
+        )
+        for day, some in by_day.items()
+        if some
+    ]
+    inner, edges, unknown = rollup_arrays.decode_apart(bodies)
+    assert unknown == [day for day in (0, 1) if by_day[day] and day < old]
+    known = {t: v for day in (0, 1) if day >= old for t, v in by_day[day].items()}
+    at_edges = {t // QUARTER_MS: v for t, v in known.items() if t % EDGE_MS == 0}
+    assert dict(zip(edges.numbers.tolist(), edges.values.tolist(), strict=True)) == at_edges
+    rest: dict[int, list[float]] = {}
+    for time, value in known.items():
+        if time % EDGE_MS:
+            rest.setdefault(time // QUARTER_MS, []).append(value)
+    assert inner.numbers.tolist() == sorted(rest)
+    for number, n, low, high, total in zip(*(lane.tolist() for lane in inner), strict=True):
+        assert (n, low, high) == (len(rest[number]), min(rest[number]), max(rest[number]))
+        assert total == pytest.approx(sum(rest[number]), abs=1e-6)
