@@ -146,14 +146,14 @@ def _print(texts: Iterable[str]) -> None:
 def _note_deleted_samples(settings: "Settings", reader: "Reader", wanted: "Wanted") -> None:
     """Print a note where samples of the range are deleted and only roll-ups of them are left."""
     from meterd.store.db import store_url
-    from meterd.store.query.downsampled import first_raw_time
+    from meterd.store.query.block_reader import first_raw_time
     from meterd.store.tools.export import rfc3339, series
 
     first = min((info.first for info in series(reader, wanted)), default=None)
     if first is None:
         return
     with store_url.find(settings.store.url).reading() as connection:
-        left = first_raw_time(connection, 0)
+        left = first_raw_time(connection) or 0
     if max(first, wanted.start) < left:
         text = f"note: samples before {rfc3339(left)} are deleted (store.keep.raw);"
         click.echo(f"{text}\n--resolution 15m, 1h or 1d has what is left of them.", err=True)

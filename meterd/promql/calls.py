@@ -1,6 +1,6 @@
 """Evaluates function calls: arguments, dispatch by name, dropped metric names as in Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from meterd.promql.aggregate import check_quantile
 from meterd.promql.evaluation_context import EvaluationContext
 from meterd.promql.functions import NATIVE, histogram, labels, maths, ranged
+from meterd.promql.functions.over_time import WindowValues
 from meterd.promql.instant_vector import (
     NAME,
     InstantVector,
@@ -24,10 +25,12 @@ from meterd.promql.instant_vector import (
 from meterd.promql.nodes import Call, Node, Selector
 from meterd.promql.range_vector import RangeVector
 from meterd.promql.source import Times, Values
-from meterd.promql.window import make_window
+from meterd.promql.window import SharedWindows, Window, make_window, stacked
 
 CallResult = InstantVector | Values
 _Row = tuple[Labels, Values, Mask]
+_STACKED_VALUES = 1 << 16  # 512 KiB of float64 an array
+_STACKED_SAMPLES = 16  # a step's, so that long series are not copied all at once
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 _SORT_INEFFECTIVE = (
     "sort is ineffective for range queries since results are always ordered by labels"
@@ -73,22 +76,46 @@ def _folded_call(context: EvaluationContext, node: Call, times: Times) -> Instan
 def _apply_to_windows(
     context: EvaluationContext, name: str, ranges: RangeVector, numbers: list[Values], times: Times
 ) -> list[_Row]:
-    function = ranged.RANGED[name]
     rows: list[_Row] = []
-    for key, (times_ms, values) in zip(ranges.labels, ranges.series, strict=True):
-        context.budget.check_deadline()
-        window = make_window(
-            times_ms, values, ranges.starts, ranges.ends, times, context.budget.check_deadline
-        )
-        if name == "quantile_over_time":
-            check_quantile(numbers[0][window.count > 0], context.budget)
-        row, present = function(window, *numbers)
-        if name in ranged.COUNTERS and len(times_ms):
-            _check_counter(context, label_value(key, NAME))
-        if present.any():
-            context.budget.spend(len(times))
-            rows.append((key if name in ranged.KEEP_NAME else drop_name(key), row, present))
+    for keys, windows in _batches(context, name, ranges, times):
+        for key, window, (row, present) in zip(
+            keys, windows, _applied(context, name, windows, numbers), strict=True
+        ):
+            if name in ranged.COUNTERS and len(window.times):
+                _check_counter(context, label_value(key, NAME))
+            if present.any():
+                context.budget.spend(len(times))
+                rows.append((key if name in ranged.KEEP_NAME else drop_name(key), row, present))
     return rows
+
+
+def _batches(
+    context: EvaluationContext, name: str, ranges: RangeVector, times: Times
+) -> Iterator[tuple[list[Labels], list[Window]]]:
+    """Labels and windows of as many series as are computed at once."""
+    check_deadline = context.budget.check_deadline
+    width = 1
+    if name in ranged.STACKED:
+        longest = max((len(series_times) for series_times, _ in ranges.series), default=0)
+        width = max(1, _STACKED_VALUES // max(len(times), longest // _STACKED_SAMPLES + 1))
+    by_times = SharedWindows(ranges.starts, ranges.ends, times, check_deadline)
+    for first in range(0, len(ranges.series), width):
+        check_deadline()
+        windows = [by_times.of(*arrays) for arrays in ranges.series[first : first + width]]
+        yield ranges.labels[first : first + width], windows
+
+
+def _applied(
+    context: EvaluationContext, name: str, windows: list[Window], numbers: list[Values]
+) -> Iterator[WindowValues]:
+    function = ranged.RANGED[name]
+    if name == "quantile_over_time":
+        for window in windows:
+            check_quantile(numbers[0][window.count > 0], context.budget)
+    if len(windows) == 1:
+        yield function(windows[0], *numbers)
+    else:
+        yield from zip(*function(stacked(windows), *numbers), strict=True)
 
 
 def _joined(rows: list[_Row], times: Times) -> InstantVector:

@@ -57,19 +57,22 @@ def _points(series: ResultSeries) -> list[list[object]]:
 
 
 def encode_json(result: Result) -> bytes:
-    """`encode` as JSON bytes; a matrix is joined from number lists that orjson formats at once."""
+    """`encode` as JSON bytes."""
+    return b"".join(json_parts(result))
+
+
+def json_parts(result: Result) -> list[bytes]:
+    """`encode` as JSON in parts to be joined; of a matrix, number lists that orjson formats."""
     if result.type != "matrix" or isinstance(result.data, str):
-        return orjson.dumps(encode(result))
+        return [orjson.dumps(encode(result))]
     prefixes = _TimePrefixes()
-    rows = (
-        b'{"metric":'
-        + orjson.dumps(dict(series.labels))
-        + b',"values":'
-        + _points_json(series, prefixes)
-        + b"}"
-        for series in result.data
-    )
-    return b'{"resultType":"matrix","result":[' + b",".join(rows) + b"]}"
+    parts = [b'{"resultType":"matrix","result":[']
+    for place, series in enumerate(result.data):
+        metric = orjson.dumps(dict(series.labels))
+        parts += [b',{"metric":' if place else b'{"metric":', metric, b',"values":']
+        parts += [_points_json(series, prefixes), b"}"]
+    parts.append(b"]}")
+    return parts
 
 
 class _TimePrefixes:
@@ -77,30 +80,42 @@ class _TimePrefixes:
 
     def __init__(self) -> None:
         self._times: Times = np.empty(0, dtype=np.int64)
-        self._texts: list[str] = []
+        self._texts: list[bytes] = []
 
-    def of(self, times: Times) -> list[str]:
-        if not np.array_equal(times, self._times):
+    def of(self, times: Times) -> list[bytes]:
+        if times is not self._times and not np.array_equal(times, self._times):
             self._times = times
-            self._texts = [f'"],[{time},"' for time in map(seconds, times.tolist())]
+            texts = b',"\0"],['.join(_second_texts(times)) + b',"'
+            self._texts = (b'"],[' + texts).split(b"\0")
         return self._texts
+
+
+def _second_texts(times: Times) -> list[bytes]:
+    """The times as `seconds` has them."""
+    if (times % 1000).any():
+        return orjson.dumps(list(map(seconds, times.tolist())))[1:-1].split(b",")
+    whole = np.ascontiguousarray(times // 1000)
+    return orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
 def _points_json(series: ResultSeries, prefixes: _TimePrefixes) -> bytes:
     if not len(series.times):
         return b"[]"
-    parts = [""] * (2 * len(series.times))
-    parts[0::2] = prefixes.of(series.times)
+    parts = [b""] * (2 * len(series.times) + 1)
+    parts[0:-1:2] = prefixes.of(series.times)
     parts[1::2] = _number_texts(series.values)
-    parts[0] = parts[0].removeprefix('"],')
-    return ("[" + "".join(parts) + '"]]').encode()
+    parts[0] = b"[" + parts[0].removeprefix(b'"],')
+    parts[-1] = b'"]]'
+    return b"".join(parts)
 
 
-def _number_texts(values: Values) -> list[str]:
+def _number_texts(values: Values) -> list[bytes]:
     """The values as `number` formats them: all by orjson where none needs an exponent."""
     size = np.abs(values)
     if not (((size >= 1e-4) & (size < 1e15)) | (size == 0)).all():
-        return [number(value) for value in values.tolist()]
+        return [number(value).encode() for value in values.tolist()]
     texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
-    plain = texts[1:-1].replace(b".0,", b",").removesuffix(b".0")
-    return plain.decode().split(",")
+    plain = texts[1:-1]
+    if b".0," in plain or plain.endswith(b".0"):
+        plain = plain.replace(b".0,", b",").removesuffix(b".0")
+    return plain.split(b",")

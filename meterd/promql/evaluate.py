@@ -29,7 +29,7 @@ from meterd.promql.nodes import (
     Subquery,
     Text,
 )
-from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, drop_stale_marks, fetch
+from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, fetch
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching_ids
 from meterd.promql.source import Folded, FoldingSource, SeriesSource, Times, Values
@@ -121,7 +121,7 @@ class Evaluation:
         return ends - node.range_ms, ends
 
     def _range(self, ids: Sequence[int], starts: Times, ends: Times) -> RangeVector:
-        series = drop_stale_marks(self._fetch(ids, starts, ends))
+        series = self._fetch(ids, starts, ends, stale_marks=False)
         return RangeVector([self._labels(number) for number in ids], series, starts, ends)
 
     def _labels(self, series_id: int) -> Labels:
@@ -143,10 +143,14 @@ class Evaluation:
             ids = [number for number, row in zip(ids, folded, strict=True) if row is None]
         return rows, self._range(ids, starts, ends)
 
-    def _fetch(self, ids: Sequence[int], starts: Times, ends: Times) -> list[Arrays]:
+    def _fetch(
+        self, ids: Sequence[int], starts: Times, ends: Times, *, stale_marks: bool = True
+    ) -> list[Arrays]:
         intervals = [self._names[series_id].interval for series_id in ids]
         shortest = min(filter(None, intervals), default=0)
-        return fetch(self.query.source, self.budget, ids, starts, ends, shortest)
+        return fetch(
+            self.query.source, self.budget, ids, starts, ends, shortest, stale_marks=stale_marks
+        )
 
     def _subquery(self, node: Subquery, times: Times) -> RangeVector:
         """Evaluates the body at multiples of the step within (start, end], as a range vector.

@@ -7,7 +7,7 @@ import numpy as np
 
 from meterd.promql.budget import Budget
 from meterd.promql.instant_vector import InstantVector, Labels, Mask
-from meterd.promql.source import SeriesSource, Times, Values, is_stale
+from meterd.promql.source import FoldingSource, SeriesSource, Times, Values, is_stale
 from meterd.promql.window import Indices
 
 Arrays = tuple[Times, Values]
@@ -35,6 +35,8 @@ def fetch(
     starts: Times,
     ends: Times,
     interval: int,
+    *,
+    stale_marks: bool = True,
 ) -> list[Arrays]:
     """The samples of each series within the windows (start, end], both ascending.
 
@@ -53,7 +55,7 @@ def fetch(
         batch = ids[first : first + series_per_read]
         arrays += _concatenate(
             [
-                _fetch(source, budget, batch, start, end)
+                _fetch(source, budget, batch, start, end, stale_marks=stale_marks)
                 for start, end in _split_ranges(
                     ranges, max(interval_ms * _READ_MAX_SAMPLES, longest // _RANGE_MAX_READS)
                 )
@@ -63,9 +65,20 @@ def fetch(
 
 
 def _fetch(
-    source: SeriesSource, budget: Budget, ids: Sequence[int], start: int, end: int
+    source: SeriesSource,
+    budget: Budget,
+    ids: Sequence[int],
+    start: int,
+    end: int,
+    *,
+    stale_marks: bool,
 ) -> Sequence[Arrays]:
-    arrays = source.fetch(ids, start, end)
+    if not stale_marks and isinstance(source, FoldingSource):
+        arrays = source.samples(ids, start, end)
+    else:
+        arrays = source.fetch(ids, start, end)
+        if not stale_marks:
+            arrays = drop_stale_marks(arrays)
     budget.spend(sum(len(times) for times, _ in arrays))
     return arrays
 

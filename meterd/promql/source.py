@@ -61,6 +61,9 @@ class SeriesSource(Protocol):
 class FoldingSource(SeriesSource, Protocol):
     """A storage that can fold windows without reading every sample."""
 
+    def samples(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
+        """As `fetch` gives them, but without stale markers, which range vectors leave out."""
+
     def fold(
         self, ids: Sequence[int], function: str, starts: Times, ends: Times
     ) -> Sequence[Folded | None] | None:

@@ -1,6 +1,6 @@
 """The windows of one series at all steps, and vectorised passes over them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,21 @@ class Window:
             ends=self.ends[steps],
             step_times=self.step_times[steps],
         )
+
+
+def stacked(windows: Sequence[Window]) -> Window:
+    """Several series at the same steps as one: `low` and `high` have a row for each of them.
+
+    For functions that take nothing but samples at indices within each window.
+    """
+    offsets = np.cumsum([0, *[len(window.times) for window in windows[:-1]]])[:, None]
+    return replace(
+        windows[0],
+        times=np.concatenate([window.times for window in windows]),
+        values=np.concatenate([window.values for window in windows]),
+        low=np.array([window.low for window in windows]) + offsets,
+        high=np.array([window.high for window in windows]) + offsets,
+    )
 
 
 def make_window(
@@ -93,3 +108,24 @@ def reduce_windows(window: Window, ufunc: np.ufunc, data: Values) -> Values:
     pairs = np.empty(2 * len(window.low), dtype=np.intp)
     pairs[0::2], pairs[1::2] = window.low, window.high
     return np.asarray(ufunc.reduceat(padded, pairs)[::2])
+
+
+class SharedWindows:
+    """The windows of many series at the same steps: searched once for those that share their times.
+
+    That is those whose times are the same object.
+    """
+
+    def __init__(
+        self, starts: Times, ends: Times, step_times: Times, check_deadline: Callable[[], None]
+    ) -> None:
+        self._steps = starts, ends, step_times, check_deadline
+        # By the id of their times, which live as long as they are kept here.
+        self._made: dict[int, Window] = {}
+
+    def of(self, times: Times, values: Values) -> Window:
+        made = self._made.get(id(times))
+        if made is not None:
+            return replace(made, values=values)
+        window = self._made[id(times)] = make_window(times, values, *self._steps)
+        return window

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from meterd.store.db import foreign_rows, migrate, store_url
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
 from meterd.store.db.quarantine import readable_rows
-from meterd.store.head.catalog import Catalog, CatalogSeries, Name
+from meterd.store.head.catalog import Catalog, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
 from meterd.store.head.view import HeadView, ReadableHead
@@ -28,7 +28,7 @@ from meterd.store.query.counter_reader import counter_of
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
 from meterd.store.query.range_reader import Moment
-from meterd.store.query.series_array import SeriesArray, Times, concatenate, of_batch
+from meterd.store.query.series_array import SeriesArray, SharedTimes, Times, of_batch
 from meterd.store.query.window_aggregates import WindowAggregates
 from meterd.store.wal import file_wal
 
@@ -134,27 +134,23 @@ class Reader:
 
     def names(self) -> list[SeriesInfo]:
         """Every series that holds samples; to be called in a thread. Raises StoreError."""
-        infos = (
-            SeriesInfo(*entry.name, entry.kind, entry.first, entry.last)
-            for entry in self._all_series()
-            if entry.first is not None and entry.last is not None
-        )
-        return sorted(infos, key=lambda info: (info.device, info.quantity, info.unit))
+        extents = self._memory.head.extents()
+        infos: list[SeriesInfo] = []
+        for name, entry in self._memory.catalog.series.copy().items():
+            first, last = entry.first, entry.last
+            recent = extents.pop(name, None)
+            if recent is not None:
+                first = recent[0] if first is None else min(first, recent[0])
+                last = recent[1] if last is None else max(last, recent[1])
+            if first is not None and last is not None:
+                infos.append(SeriesInfo(*name, entry.kind, first, last))
+        # Those that wait for their first commit.
+        infos += [SeriesInfo(*name, _kind(name), *extent) for name, extent in extents.items()]
+        return sorted(infos, key=attrgetter("device", "quantity", "unit"))
 
     def _names(self) -> set[Name]:
         """Of all series, whether committed or not."""
         return {*self._memory.catalog.series, *self._memory.head.names()}
-
-    def _all_series(self) -> list[CatalogSeries]:
-        """The stored series, and those in memory that wait for their first commit."""
-        stored = dict(self._memory.catalog.series)
-        by_name = {name: replace(entry) for name, entry in stored.items()}
-        for name, (first, last) in self._memory.head.extents().items():
-            entry = by_name.get(name)
-            if entry is None:
-                entry = by_name[name] = CatalogSeries(0, name, _kind(name))
-            entry.widen(first, last)
-        return [by_name[name] for name in sorted(by_name)]
 
     def has(self, name: Name) -> bool:
         """Whether there is such a series, committed or not."""
@@ -284,7 +280,8 @@ def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArra
         for batch in head.batches(device):
             for name, array in of_batch(batch, names):
                 arrays.setdefault(name, []).append(array)
-    return {name: concatenate(parts) for name, parts in arrays.items()}
+    shared = SharedTimes()
+    return {name: shared.concatenate(parts) for name, parts in arrays.items()}
 
 
 def _kind(name: Name) -> Kind:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterd.promql import prefix_sums
-from meterd.promql.functions import over_time, rates
+from meterd.promql.functions import over_time, ranged, rates
 from meterd.promql.source import Times, Values
 from meterd.promql.stats import mean, neumaier, quantiles
-from meterd.promql.window import Window, make_window, reduce_windows, tiles
+from meterd.promql.window import Window, make_window, reduce_windows, stacked, tiles
 
 
 def _shown(values: Values, span: int, step: int, every: int = 1_000) -> Window:
@@ -162,3 +162,19 @@ def test_quantiles_look_only_at_what_is_inside() -> None:
     data = np.array([[9.0], [1.0], [0.0], [3.0]])
     inside = np.array([[False], [True], [False], [True]])
     assert quantiles(data, inside, np.array([2]), np.array([0.5]))[0] == 2.0
+
+
+@pytest.mark.parametrize("name", sorted(ranged.STACKED))
+def test_stacked_series_have_the_values_that_each_has_alone(name: str) -> None:
+    chance = np.random.default_rng(7)
+    ends = np.arange(0, 400_000, 7_000, dtype=np.int64)
+    windows = []
+    for count in (0, 1, 2, 40, 41):
+        times = np.sort(chance.choice(400_000, count, replace=False)).astype(np.int64)
+        values = np.where(chance.random(count) < 0.2, 0.0, chance.random(count) * 1e6)
+        windows.append(make_window(times, values, ends - 60_000, ends, ends, lambda: None))
+    function = ranged.RANGED[name]
+    for window, row, present in zip(windows, *function(stacked(windows)), strict=True):
+        alone, alone_present = function(window)
+        assert present.tolist() == alone_present.tolist()
+        np.testing.assert_array_equal(row[present], alone[present])

@@ -97,6 +97,21 @@ async def test_the_last_of_a_bucket_is_the_newest_whatever_came_first(tmp_path: 
             await writer.flush()
 
 
+async def test_columns_ascend_and_of_one_time_the_later_sample_counts(tmp_path: Path) -> None:
+    name = ("main", "voltage.l1", "V")
+    async with store(tmp_path / "meterd.db") as (writer, reader):
+        for moment in (3, 7):
+            writer.take(poll(moment, float(moment)))
+        await writer.flush()
+        for moment, value in ((5, 5.0), (4, 4.0), (7, 8.0)):
+            writer.take(poll(moment, value))
+        for _ in ("pending", "stored"):
+            ((times, values),) = reader.columns([name], 0, 10)
+            assert times.tolist() == [3, 4, 5, 7]
+            assert values.tolist() == [3.0, 4.0, 5.0, 8.0]
+            await writer.flush()
+
+
 async def test_a_value_taken_back_is_not_served_from_the_store(tmp_path: Path) -> None:
     async with store(tmp_path / "meterd.db") as (writer, reader):
         writer.take(poll(1, 230.0))

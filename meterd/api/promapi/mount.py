@@ -120,7 +120,7 @@ async def _answer(
         return _refused(of_store(error))
     headers = {**_headers(), "Content-Type": MEDIA}
     try:
-        return await whole(reply.body(), headers, request, backlog)
+        return await whole(reply.body, headers, request, backlog)
     except ApiRefusal as refusal:
         return _refused(Trouble(PromErrorType.UNAVAILABLE, str(refusal)))
 

@@ -134,7 +134,7 @@ async def _evaluated(
         result, is_cut = _cut(evaluate(limits(deadline)), limit)
         _need_sendable(result)
         warnings = (*result.warnings, TRUNCATED) if is_cut else result.warnings
-        return PromReply(encode.encode_json(result), warnings, result.infos)
+        return PromReply.of(encode.json_parts(result), warnings, result.infos)
 
     return await executor.work(question, timeout)
 

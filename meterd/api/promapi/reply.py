@@ -35,23 +35,25 @@ class Trouble(MeterdError):  # noqa: N818 (it is what the client reads)
 
 @dataclass(frozen=True, slots=True)
 class PromReply:
-    """A success: `data` is JSON already."""
+    """A success as JSON."""
 
-    data: bytes
-    warnings: Sequence[str] = ()
-    infos: Sequence[str] = ()
+    body: bytes
 
-    def body(self) -> bytes:
-        parts = [b'{"status":"success","data":', self.data]
-        for name, texts in ((b"warnings", self.warnings), (b"infos", self.infos)):
+    @classmethod
+    def of(
+        cls, data: Sequence[bytes], warnings: Sequence[str] = (), infos: Sequence[str] = ()
+    ) -> "PromReply":
+        """`data` is JSON already, in parts."""
+        parts = [b'{"status":"success","data":', *data]
+        for name, texts in ((b"warnings", warnings), (b"infos", infos)):
             if texts:
                 parts += [b',"', name, b'":', orjson.dumps(list(texts))]
-        return b"".join((*parts, b"}"))
+        return cls(b"".join((*parts, b"}")))
 
 
 def reply(data: Any, *, truncated: bool = False) -> PromReply:
     """Plain data as a success."""
-    return PromReply(_json(data), (TRUNCATED,) if truncated else ())
+    return PromReply.of((_json(data),), (TRUNCATED,) if truncated else ())
 
 
 def _json(data: Any) -> bytes:

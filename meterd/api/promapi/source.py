@@ -8,6 +8,7 @@ from meterd.api.promapi.names import Meaning
 from meterd.api.promapi.prices import PriceSeries, PriceSource
 from meterd.api.promapi.self_metrics_history import Key, OwnHistory
 from meterd.api.promapi.store_source import StoreSource
+from meterd.promql.range_vector import drop_stale_marks
 from meterd.promql.source import Folded, Labelled, Times, Values
 
 
@@ -77,6 +78,13 @@ class SiteSource:
         )
         ends = ((stored, samples), (priced, own), (days, paid))
         return [next(next((kind for end, kind in ends if i < end), summed)) for i in ids]
+
+    def samples(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
+        """See FoldingSource. Raises StoreError, QueryError."""
+        stored = len(self.series()) - len(self._days) - len(self._priced) - len(self._keys)
+        if all(number < stored for number in ids):
+            return self._stored.samples(ids, start, end) if ids else ()
+        return drop_stale_marks(self.fetch(ids, start, end))
 
     def fold(
         self, ids: Sequence[int], function: str, starts: Times, ends: Times

@@ -7,14 +7,16 @@ Prometheus' stale mark, and so a graph has a gap instead of the last value once 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from meterd.api.promapi import names
 from meterd.api.promapi.names import Meaning
 from meterd.model.quantity import DEVICE_UP, GUARDED
-from meterd.poll.latest import DeviceState
+from meterd.poll.latest import PollPart
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.source import Folded, Labelled, Times, Values, stale_mark
 from meterd.store.blocks.sample_order import misplaced
@@ -22,9 +24,7 @@ from meterd.store.head.catalog import Name
 from meterd.store.query.window_aggregates import WindowAggregates
 
 if TYPE_CHECKING:
-    from meterd.daemon.info import DeviceInfo
     from meterd.daemon.site import Site
-    from meterd.store.query.range_query import SeriesInfo
     from meterd.store.reader import Reader
 
 Labels = tuple[tuple[str, str], ...]
@@ -44,34 +44,39 @@ _SLOWEST = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class SourceDevice:
-    """Labels of a device, and the intervals of its series in ms."""
+    """Labels of a device, its interval in ms, and the columns that it has been asked for."""
 
     labels: Labels
     interval: int
-    paces: Mapping[str, int]
+    parts: tuple[PollPart, ...] = ()
 
-    @classmethod
-    def of(cls, device: "DeviceInfo", state: DeviceState | None) -> "SourceDevice":
-        interval = round(device.interval * 1000)
+    def paces(self) -> dict[str, int]:
+        """The interval of each quantity in ms."""
         paces: dict[str, int] = {}
-        for part in state.parts if state else ():
-            pace = max(interval, min(round(part.interval(interval)), _SLOWEST))
+        for part in self.parts:
+            pace = max(self.interval, min(round(part.interval(self.interval)), _SLOWEST))
             for quantity in part.poll.layout.quantities:
                 paces[quantity] = min(pace, paces.get(quantity, pace))
-        return cls(tuple(names.device_labels(device.labels).items()), interval, paces)
+        return paces
 
 
-_GONE = SourceDevice((), 0, {})
+_GONE = SourceDevice((), 0)
 
 
 def devices(site: "Site") -> dict[str, SourceDevice]:
     """The source's view of the site; to be called on the event loop, before the thread."""
     states = site.latest.states
-    return {device.id: SourceDevice.of(device, states.get(device.id)) for device in site.devices()}
+    return {
+        device.id: SourceDevice(
+            tuple(names.device_labels(device.labels).items()),
+            round(device.interval * 1000),
+            state.parts if (state := states.get(device.id)) is not None else (),
+        )
+        for device in site.devices()
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSeries:
+class StoredSeries(NamedTuple):
     """One stored series with what Prometheus calls it. Times are Unix ms."""
 
     name: Name
@@ -92,14 +97,6 @@ def _named(name: Name, kind: str, labels: Labels) -> tuple[names.Meaning, dict[s
     return meaning, named, tuple(sorted(named.items()))
 
 
-def _series(info: "SeriesInfo", device: SourceDevice) -> tuple[Labels, StoredSeries]:
-    name = info.device, info.quantity, info.unit
-    meaning, labels, key = _named(name, info.kind, device.labels)
-    pace = device.paces.get(info.quantity, device.interval)
-    labelled = Labelled(labels, pace, (info.first, info.last))
-    return key, StoredSeries(name, meaning, labelled, info.first, info.last)
-
-
 class StoreSource:
     """A SeriesSource for one query: a snapshot of the series at its first use."""
 
@@ -113,9 +110,17 @@ class StoreSource:
         """Every series; no two have the same labels. Raises StoreError."""
         if self._known is None:
             by_labels: dict[Labels, StoredSeries] = {}
-            for info in self._reader.names():
-                key, stored = _series(info, self._devices.get(info.device, _GONE))
-                by_labels.setdefault(key, stored)
+            for device, infos in groupby(self._reader.names(), attrgetter("device")):
+                source_device = self._devices.get(device, _GONE)
+                paces = source_device.paces()
+                for info in infos:
+                    name = device, info.quantity, info.unit
+                    meaning, labels, key = _named(name, info.kind, source_device.labels)
+                    if key in by_labels:
+                        continue
+                    pace = paces.get(info.quantity, source_device.interval)
+                    labelled = Labelled(labels, pace, (info.first, info.last))
+                    by_labels[key] = StoredSeries(name, meaning, labelled, info.first, info.last)
             self._known = list(by_labels.values())
             self._labelled = [stored.labelled for stored in self._known]
         return self._known
@@ -128,16 +133,30 @@ class StoreSource:
         """Samples with start < t <= end, stale marks included. Raises StoreError, QueryError."""
         all_series = self.series()
         selected = [all_series[number] for number in ids]
-        _need_bounded(selected, start, end)
         ups = {stored.name[0]: stored.name for stored in all_series if stored.name[1] == DEVICE_UP}
         needed = {stored.name for stored in selected}
         needed |= {ups[stored.name[0]] for stored in selected if stored.name[0] in ups}
-        order = sorted(needed)
-        columns = self._reader.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
-        samples = {name: _in_order(*column) for name, column in zip(order, columns, strict=True)}
-        samples |= {name: _in_line(*samples[name]) for name in order if name[1].startswith(GUARDED)}
+        samples = self._read(selected, needed, start, end)
         downs = {device: _downs(*samples[up]) for device, up in ups.items() if up in samples}
         return [self._marked(stored.name, samples, downs) for stored in selected]
+
+    def samples(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
+        """See FoldingSource. Raises StoreError, QueryError."""
+        all_series = self.series()
+        selected = [all_series[number] for number in ids]
+        samples = self._read(selected, {stored.name for stored in selected}, start, end)
+        return [_without_nulls(*samples[stored.name]) for stored in selected]
+
+    def _read(
+        self, selected: Sequence[StoredSeries], needed: set[Name], start: int, end: int
+    ) -> dict[Name, tuple[Times, Values]]:
+        """Samples with start < t <= end of these series, in order; NaN for nulls."""
+        _need_bounded(selected, start, end)
+        order = sorted(needed)
+        columns = self._reader.columns(order, start + 1, end + 1, most=MOST_SAMPLES)
+        samples: dict[Name, tuple[Times, Values]] = dict(zip(order, columns, strict=True))
+        guarded = [name for name in order if name[1].startswith(GUARDED)]
+        return samples | {name: _in_line(*samples[name]) for name in guarded}
 
     def fold(
         self, ids: Sequence[int], function: str, starts: Times, ends: Times
@@ -183,14 +202,9 @@ def _need_bounded(selected: Sequence[StoredSeries], start: int, end: int) -> Non
         )
 
 
-def _in_order(times: Times, values: Values) -> tuple[Times, Values]:
-    """Ascending and unique; after the clock was set back, the later sample of a time counts."""
-    if len(times) < 2 or bool(np.all(times[1:] > times[:-1])):
-        return times, values
-    order = np.argsort(times, kind="stable")
-    times, values = times[order], values[order]
-    newest = np.append(times[1:] != times[:-1], True)
-    return times[newest], values[newest]
+def _without_nulls(times: Times, values: Values) -> tuple[Times, Values]:
+    null = np.isnan(values)
+    return (times[~null], values[~null]) if null.any() else (times, values)
 
 
 def _in_line(times: Times, values: Values) -> tuple[Times, Values]:

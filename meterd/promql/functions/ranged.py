@@ -37,6 +37,9 @@ RANGED: dict[str, Callable[..., over_time.WindowValues]] = {
 KEEP_NAME = frozenset(("last_over_time", "first_over_time"))
 COUNTERS = frozenset(("rate", "increase"))
 
+STACKED = frozenset(("rate", "increase", "delta"))
+"""Functions that take several series at once, stacked (window.py)."""
+
 FOLDED = {
     "avg_over_time": "avg",
     "sum_over_time": "sum",
@@ -47,4 +50,4 @@ FOLDED = {
 }
 """Functions that a source may fold without its samples being read, and its name for each."""
 
-__all__ = ["COUNTERS", "FOLDED", "KEEP_NAME", "RANGED", "Window"]
+__all__ = ["COUNTERS", "FOLDED", "KEEP_NAME", "RANGED", "STACKED", "Window"]

@@ -41,7 +41,7 @@ def _extrapolated_rate(
     """
     present = window.count >= 2
     if not present.any():
-        return np.zeros(len(present)), present
+        return np.zeros(present.shape), present
     first, first_time = _samples_at(window, window.low)
     last, last_time = _samples_at(window, window.high - 1)
     with np.errstate(all="ignore"):
@@ -66,13 +66,14 @@ def _reset_correction(window: Window) -> Values:
     values = window.values
     drops = np.flatnonzero(values[1:] < values[:-1]) + 1
     if not len(drops):
-        return np.zeros(len(window.low))
-    low = np.searchsorted(drops, window.low + 1)
-    high = np.searchsorted(drops, window.high)
+        return np.zeros(window.low.shape)
+    low = np.searchsorted(drops, window.low.ravel() + 1)
+    high = np.searchsorted(drops, window.high.ravel())
     pairs = np.empty(2 * len(low), dtype=np.intp)
     pairs[0::2], pairs[1::2] = low, np.maximum(high, low)
     peaks = np.append(values[drops - 1], 0.0)
-    return np.where(high > low, np.add.reduceat(peaks, pairs)[::2], 0.0)
+    lost = np.where(high > low, np.add.reduceat(peaks, pairs)[::2], 0.0)
+    return lost.reshape(window.low.shape)
 
 
 def irate(window: Window) -> WindowValues:

@@ -59,6 +59,8 @@ def _line(column: block.EncodedColumn, times: Times) -> DecodedColumn:
 
 def _picked(times: Times, rows: Rows) -> Times:
     if isinstance(rows, range):
+        if rows == range(len(times)):
+            return times  # the same object: series are known by it to share their times
         return times[rows.start : rows.stop : rows.step]
     return times[np.frombuffer(rows, dtype=np.uint32)]
 

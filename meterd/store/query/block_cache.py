@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meterd.store.query.series_array import SeriesArray, Times, of_block
 
-MOST_BYTES = 8 << 20  # twelve series at 10 s for eight days
+MOST_BYTES = 24 << 20  # twelve series at 10 s for eight days
 
 _OVERHEAD = 500  # bytes of a block without its arrays, about
 

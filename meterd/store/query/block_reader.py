@@ -1,7 +1,8 @@
 """Reads blocks and roll-ups, day by day, in one transaction of a reader."""
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,18 +16,14 @@ from meterd.store.db.schema import block, dirty, rollup
 from meterd.store.query.aggregation import PartialAggregate
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.counter_days import CounterDay
-from meterd.store.query.series_array import SeriesArray, Times, Values, concatenate
+from meterd.store.query.series_array import SeriesArray, SharedTimes, Times, Values
 
 # What of a roll-up's lanes each aggregate is made of.
 _LANES = {"avg": ("sum",), "sum": ("sum",), "min": ("min",), "max": ("max",)}
 # Made once: SQLAlchemy takes longer for a statement than SQLite does for the answer.
 _DIRTY = select(dirty.c.id)
 _OLDEST = select(func.min(block.c.id))
-_BODIES = (
-    select(block.c.id, block.c.body)
-    .where(block.c.id.in_(bindparam("keys", expanding=True)))
-    .order_by(block.c.id)
-)
+_ANY_ROLLUP = select(rollup.c.id).limit(1)
 _NEIGHBOUR = select(rollup.c.day).where(
     rollup.c.id.between(bindparam("low"), bindparam("high")), rollup.c.n > 0
 )
@@ -34,7 +31,18 @@ _PREVIOUS = _NEIGHBOUR.order_by(rollup.c.id.desc()).limit(1)
 _NEXT = _NEIGHBOUR.order_by(rollup.c.id).limit(1)
 _COUNTED = ("day", "n", "min", "max", "first_time", "first", "last_time", "last", "quarters")
 _LAST_DAY = (1 << 20) - 1  # that a key has room for
-_DAYS = 20  # asked for in one statement: at most 480 keys
+_HOURS = 24
+# Asked for in one statement.
+_KEYS_AT_ONCE = 2400
+_DEVICES_AT_ONCE = _KEYS_AT_ONCE // _HOURS
+
+
+class SeriesOfBlock(NamedTuple):
+    """Some series of one block, by number."""
+
+    key: int
+    device: int
+    series: list[tuple[int, SeriesArray]]
 
 
 class WholeDays(NamedTuple):
@@ -50,18 +58,32 @@ class WholeDays(NamedTuple):
     firsts: Values
 
 
+def first_raw_time(connection: Connection) -> int | None:
+    """When the oldest raw samples that are left begin, Unix ms."""
+    oldest = connection.scalar(_OLDEST)
+    return None if oldest is None else block_hour(int(oldest))
+
+
 class BlockReader:
     """A snapshot of the store's blocks; empty without a connection."""
 
     def __init__(self, connection: Connection | None, decoded: BlockCache) -> None:
         self._connection = connection
         self._decoded = decoded
-        self._dirty: set[int] = set()
-        self._first_raw: int | None = None
-        if connection is not None:
-            self._dirty = set(connection.scalars(_DIRTY))
-            oldest = connection.scalar(_OLDEST)
-            self._first_raw = None if oldest is None else dirty_of(oldest)[1] // DAY
+
+    @cached_property
+    def _dirty(self) -> frozenset[int]:
+        return frozenset(self._connection.scalars(_DIRTY) if self._connection is not None else ())
+
+    @cached_property
+    def first_raw(self) -> int | None:
+        """When the oldest raw samples begin (Unix ms); None without any."""
+        return None if self._connection is None else first_raw_time(self._connection)
+
+    @cached_property
+    def has_rollups(self) -> bool:
+        """Whether there is any roll-up."""
+        return self._connection is not None and self._connection.scalar(_ANY_ROLLUP) is not None
 
     def is_rolled(self, device: int, day: int) -> bool:
         """Whether the day's roll-ups say what its blocks hold."""
@@ -69,36 +91,50 @@ class BlockReader:
 
     def is_trimmed(self, day: int) -> bool:
         """Whether the day's raw samples are deleted."""
-        return self._first_raw is not None and day < self._first_raw
+        return self.first_raw is not None and day < self.first_raw // DAY
 
     def days(
         self, device: int, wanted: Sequence[int], days: Sequence[int]
     ) -> Iterator[tuple[int, dict[int, SeriesArray]]]:
         """(day, what its blocks hold of the wanted series), for the days that have blocks."""
-        for start in range(0, len(days), _DAYS):
-            batch = days[start : start + _DAYS]
-            by_day: dict[int, list[tuple[int, bytes]]] = {}
-            for key, body in self._bodies(
-                [number for day in batch for number in block_ids(device, day)]
-            ):
-                by_day.setdefault(block_hour(key) // DAY, []).append((key, body))
-            for day in batch:
-                if day in by_day:
-                    yield day, self._tracks(by_day[day], wanted)
+        shared = SharedTimes()
+        blocks = self.blocks({device: wanted}, days)
+        for day, some in groupby(blocks, lambda read: block_hour(read.key) // DAY):
+            by_series: dict[int, list[SeriesArray]] = {}
+            for read in some:
+                for number, array in read.series:
+                    by_series.setdefault(number, []).append(array)
+            yield day, {number: shared.concatenate(parts) for number, parts in by_series.items()}
 
-    def _tracks(
-        self, blocks: Sequence[tuple[int, bytes]], wanted: Sequence[int]
-    ) -> dict[int, SeriesArray]:
-        by_series: dict[int, list[SeriesArray]] = {}
-        for key, body in blocks:
-            for number, array in self._decoded.arrays(key, body, wanted):
-                by_series.setdefault(number, []).append(array)
-        return {number: concatenate(arrays) for number, arrays in by_series.items()}
+    def blocks(
+        self, wanted: Mapping[int, Sequence[int]], days: Sequence[int]
+    ) -> Iterator[SeriesOfBlock]:
+        """Of each device the wanted series, block by block; those of one device in time order."""
+        devices = list(wanted)
+        for first in range(0, len(devices), _DEVICES_AT_ONCE):
+            some = devices[first : first + _DEVICES_AT_ONCE]
+            width = max(1, _KEYS_AT_ONCE // (_HOURS * len(some)))
+            for start in range(0, len(days), width):
+                keys = [
+                    key
+                    for day in days[start : start + width]
+                    for device in some
+                    for key in block_ids(device, day)
+                ]
+                for key, body in self._bodies(keys):
+                    device = dirty_of(key)[0]
+                    series = self._decoded.arrays(key, body, wanted[device])
+                    yield SeriesOfBlock(key, device, series)
 
     def _bodies(self, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        if self._connection is not None:
-            for row in self._connection.execute(_BODIES, {"keys": keys}):
-                yield row.id, row.body
+        if self._connection is None:
+            return
+        # Whole numbers, written out: for SQLAlchemy each would be a parameter, which costs more
+        # than the rows do.
+        listed = ",".join(map(str, keys))
+        statement = f"SELECT id, body FROM block WHERE id IN ({listed}) ORDER BY id"  # noqa: S608
+        for key, body in self._connection.exec_driver_sql(statement):
+            yield key, bytes(body)
 
     def quarters(
         self, series: int, first: int, end: int

@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from meterd.model.quantity import Kind
 from meterd.store.blocks import rollup_arrays, rollup_codec
 from meterd.store.blocks.checksum import decoding
 from meterd.store.blocks.rollup import QUARTER_MS, QUARTERS
 from meterd.store.blocks.slicing import DAY
-from meterd.store.db.keys import block_hour, rollup_id
-from meterd.store.db.schema import block, rollup
+from meterd.store.db.keys import rollup_id
+from meterd.store.db.schema import rollup
 from meterd.store.head.catalog import CatalogSeries
 from meterd.store.query.series_array import EMPTY, SeriesArray
 
@@ -45,14 +45,6 @@ class _DownsampledDay(NamedTuple):
     numbers: Numbers
     told: NDArray[np.bool_]
     rises: Numbers
-
-
-def first_raw_time(connection: Connection | None, otherwise: int) -> int:
-    """When the oldest raw samples that are left begin, Unix ms; `otherwise` if none are."""
-    if connection is None:
-        return otherwise
-    oldest = connection.scalar(select(func.min(block.c.id)))
-    return otherwise if oldest is None else block_hour(int(oldest))
 
 
 def downsampled_points(

@@ -18,9 +18,9 @@ from meterd.store.query.aggregation import BucketEdges, Buckets, PartialAggregat
 from meterd.store.query.block_cache import BlockCache
 from meterd.store.query.block_reader import BlockReader
 from meterd.store.query.counter_reader import CounterReader
-from meterd.store.query.downsampled import downsampled_points, first_raw_time
+from meterd.store.query.downsampled import downsampled_points
 from meterd.store.query.range_query import SeriesRequest
-from meterd.store.query.series_array import EMPTY, SeriesArray, concatenate
+from meterd.store.query.series_array import EMPTY, SeriesArray, SharedTimes, concatenate
 
 MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
 MOST_READ = 200_000_000  # samples decoded for one answer of buckets: some ten seconds
@@ -75,26 +75,33 @@ def sample_arrays(
     by_name: dict[Name, list[SeriesArray]] = {name: [] for name in names}
     window = bounded(moment, names, start, end)
     blocks = BlockReader(moment.connection, moment.decoded)
+    shared = SharedTimes()
+    numbers = _by_device(moment, names)
+    parts_of = {
+        number: by_name[moment.catalog.by_id[number].name]
+        for ids in numbers.values()
+        for number in ids
+    }
     count = 0
-    raw_start = window.start if raw_only else first_raw_time(moment.connection, window.end)
-    for device, ids in _by_device(moment, names).items():
-        stored = [moment.catalog.by_id[number].name for number in ids]
-        for number, name in zip(ids, stored, strict=True):
+    raw_start = blocks.first_raw
+    if not raw_only and (raw_start > window.start if raw_start is not None else blocks.has_rollups):
+        deleted_until = window.end if raw_start is None else min(window.end, raw_start)
+        for number, parts in parts_of.items():
             moment.go_on()
-            deleted = moment.catalog.by_id[number], window.start, min(window.end, raw_start)
-            by_name[name].append(downsampled_points(moment.connection, *deleted))
-            count += len(by_name[name][-1].times)
+            series = moment.catalog.by_id[number]
+            parts.append(downsampled_points(moment.connection, series, window.start, deleted_until))
+            count += len(parts[-1].times)
             _need_at_most(count, most)
-        for _, by_id in blocks.days(device, ids, window.all()):
-            moment.go_on()
-            for number, name in zip(ids, stored, strict=True):
-                samples = by_id.get(number, EMPTY).within(start, end)
-                by_name[name].append(samples)
-                count += len(samples.times)
-            _need_at_most(count, most)
+    for block in blocks.blocks(numbers, window.all()):
+        moment.go_on()
+        for number, array in block.series:
+            samples = shared.within(array, start, end)
+            parts_of[number].append(samples)
+            count += len(samples.times)
+        _need_at_most(count, most)
     for name in names:
-        by_name[name].append(moment.head.get(name, EMPTY).within(start, end))
-    whole = {name: concatenate(parts) for name, parts in by_name.items()}
+        by_name[name].append(shared.within(moment.head.get(name, EMPTY), start, end))
+    whole = {name: shared.concatenate(parts) for name, parts in by_name.items()}
     _need_at_most(sum(len(track.times) for track in whole.values()), most)
     return whole
 

@@ -14,6 +14,7 @@ from meterd.store.head.series_batch import SeriesBatch
 
 Times: TypeAlias = "NDArray[np.int64]"
 Values: TypeAlias = "NDArray[np.float64]"
+Order: TypeAlias = "NDArray[np.intp]"
 
 
 class SeriesArray(NamedTuple):
@@ -44,10 +45,54 @@ def concatenate(parts: Sequence[SeriesArray]) -> SeriesArray:
     values = np.concatenate([part.values for part in parts])
     if not _disordered(times):
         return SeriesArray(times, values)
+    order = _order(times)
+    return SeriesArray(times[order], values[order])
+
+
+class SharedTimes:
+    """Cuts and joins series of a device, which mostly share their times: each once for all of them.
+
+    What comes of series that share their times (the same object) shares its times, too.
+    """
+
+    def __init__(self) -> None:
+        # By the ids of arrays, which live as long as they are kept here.
+        self._cuts: dict[int, tuple[Times, int, int, Times]] = {}
+        self._joined: dict[tuple[int, ...], tuple[list[Times], Times, Order | None]] = {}
+
+    def within(self, track: SeriesArray, start: int, end: int) -> SeriesArray:
+        """The samples with start <= time < end, which are the same for all calls."""
+        cut = self._cuts.get(id(track.times))
+        if cut is None:
+            low, high = map(int, np.searchsorted(track.times, (start, end)))
+            times = track.times if high - low == len(track.times) else track.times[low:high]
+            cut = self._cuts[id(track.times)] = track.times, low, high, times
+        _, low, high, times = cut
+        return track if times is track.times else SeriesArray(times, track.values[low:high])
+
+    def concatenate(self, parts: Sequence[SeriesArray]) -> SeriesArray:
+        """See `concatenate`."""
+        parts = [part for part in parts if len(part.times)]
+        if not parts:
+            return EMPTY
+        key = tuple([id(part.times) for part in parts])
+        joined = self._joined.get(key)
+        if joined is None:
+            each = [part.times for part in parts]
+            times = each[0] if len(each) == 1 else np.concatenate(each)
+            order = _order(times) if _disordered(times) else None
+            joined = self._joined[key] = each, times if order is None else times[order], order
+        values = parts[0].values
+        if len(parts) > 1:
+            values = np.concatenate([part.values for part in parts])
+        return SeriesArray(joined[1], values if joined[2] is None else values[joined[2]])
+
+
+def _order(times: Times) -> Order:
+    """The places of the times in ascending order; of equal ones the last."""
     order = np.argsort(times, kind="stable")
-    times, values = times[order], values[order]
-    newest = np.append(times[1:] != times[:-1], True)
-    return SeriesArray(times[newest], values[newest])
+    ordered = times[order]
+    return np.asarray(order[np.append(ordered[1:] != ordered[:-1], True)])
 
 
 def _disordered(times: Times) -> bool:
