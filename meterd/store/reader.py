@@ -32,6 +32,7 @@ from meterd.store.query.series_array import SeriesArray, SharedTimes, Times, of_
 from meterd.store.query.window_aggregates import WindowAggregates
 from meterd.store.wal import file_wal
 
+_REPLAY_S = 10.0  # an hour of 1,000 meters at 1 s takes as long
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
@@ -134,6 +135,7 @@ class Reader:
 
     def names(self) -> list[SeriesInfo]:
         """Every series that holds samples; to be called in a thread. Raises StoreError."""
+        need_replayed(self._memory.catalog)
         extents = self._memory.head.extents()
         infos: list[SeriesInfo] = []
         for name, entry in self._memory.catalog.series.copy().items():
@@ -189,6 +191,7 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
+        need_replayed(memory.catalog)
         label = self._database.label
         with same_store(memory.catalog), readable_rows(label, memory.catalog.doubt):
             return day_reader.day_samples(
@@ -200,6 +203,7 @@ class Reader:
 
         To be called in a thread. Raises StoreError.
         """
+        need_replayed(self._memory.catalog)
         return day_reader.days_with_samples(
             self._database, self._memory.head, self._memory.catalog, name
         )
@@ -236,6 +240,7 @@ class Reader:
         self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
     ) -> _T:
         catalog = self._memory.catalog
+        need_replayed(catalog)
         with same_store(catalog), readable_rows(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             head = _recent(self._memory.head, frozenset(names))
@@ -255,6 +260,13 @@ def _legible(place: Database, connection: Connection) -> None:
     for flaw in foreign_rows.find_rows(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
         raise StoreError(text, code=StoreCode.CORRUPT)
+
+
+def need_replayed(catalog: Catalog) -> None:
+    """Waits until a start has read the WAL. Raises StoreError (unavailable) where it takes long."""
+    if not catalog.replayed.wait(_REPLAY_S):
+        text = "the store still reads what was polled before the last start; ask again soon"
+        raise StoreError(text, code=StoreCode.UNAVAILABLE)
 
 
 @contextmanager

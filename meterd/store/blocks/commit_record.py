@@ -23,6 +23,7 @@ from meterd.store.blocks.chunk import (
     as_range,
     check,
     check_order,
+    has_infinity,
     without_infinities,
 )
 from meterd.store.blocks.matrix import AS_IS, laid
@@ -33,6 +34,7 @@ MOST_BYTES = 1 << 28  # inflated; a damaged length must not eat the memory
 _WHAT = "a journal row"
 _LEVEL = 4  # 7 % smaller than 1, for 0.02 µs a sample
 _WINDOW, _MEMORY = -15, 6
+_SHAPES_BYTES = 1 << 15
 
 _Pick = Callable[["array[float]"], Iterable[float]]
 
@@ -131,12 +133,49 @@ def _woven(widths: tuple[int, ...]) -> list[int]:
 
 def decode(body: bytes) -> list[Chunk]:
     """The chunks, as they were given. Raises StoreError (corrupt)."""
+    return _decoded(body, by_row=False)
+
+
+def decode_rows(body: bytes) -> list[Chunk]:
+    """The chunks; as a RowBatch each where all series have all rows, none null or doubted.
+
+    No object is made for a series then, which takes a tenth of the time. Raises StoreError
+    (corrupt).
+    """
+    return _decoded(body, by_row=True)
+
+
+def newest_times(body: bytes) -> dict[int, int]:
+    """The last time (Unix ms) of each device; no values are read. Raises StoreError (corrupt)."""
+    with verified(_WHAT, FORMAT, body) as outside:
+        size, packed = outside.number(), outside.rest()
+        if size > MOST_BYTES:
+            raise Damage(f"{size} bytes")
+        # Times come first. All is inflated only where there are very many of them.
+        for most in (_SHAPES_BYTES, size):
+            stream = zlib.decompressobj(_WINDOW)
+            cursor = Cursor(stream.decompress(packed, min(most, size)))
+            try:
+                devices, times, _ = _read_shapes(cursor)
+            except Damage:
+                if most >= size:
+                    raise
+            else:
+                break
+        newest: dict[int, int] = {}
+        for device, mine in zip(devices, times, strict=True):
+            if mine:
+                newest[device] = max(newest.get(device, mine[-1]), mine[-1])
+        return newest
+
+
+def _decoded(body: bytes, *, by_row: bool) -> list[Chunk]:
     with verified(_WHAT, FORMAT, body) as outside:
         size = outside.number()
         if size > MOST_BYTES:
             raise Damage(f"{size} bytes")
         cursor = Cursor(byte_planes.inflate(outside.rest(), size))
-        chunks = _read(cursor)
+        chunks = _read(cursor, by_row=by_row)
         cursor.end()
         return chunks
 
@@ -213,12 +252,16 @@ def _groups(widths: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[int
         yield length, [place for place in woven if lengths[place] == length]
 
 
-def _read(cursor: Cursor) -> list[Chunk]:
-    many = cursor.number()
-    devices, counts, widths = (laid(cursor, many).tolist() for _ in range(3))
-    times = _times(cursor, counts)
-    total = sum(widths)
-    ids = list(accumulate(laid(cursor, total)))
+def _read(cursor: Cursor, *, by_row: bool) -> list[Chunk]:
+    devices, times, widths = _read_shapes(cursor)
+    counts, total = list(map(len, times)), sum(widths)
+    ids = tuple(accumulate(laid(cursor, total)))
+    if by_row:
+        start = cursor.place
+        sheets = _row_batches(cursor, devices, times, ids, widths)
+        if sheets is not None:
+            return sheets
+        cursor.go_back(start)
     of_span = list(chain.from_iterable([n] * width for n, width in enumerate(widths)))
     missing = laid(cursor, total)
     lengths = [counts[n] - less for n, less in zip(of_span, missing, strict=True)]
@@ -230,6 +273,56 @@ def _read(cursor: Cursor) -> list[Chunk]:
         Chunk(device, at, tuple(next(columns) for _ in range(width)))
         for device, at, width in zip(devices, times, widths, strict=True)
     ]
+
+
+def _read_shapes(cursor: Cursor) -> tuple[list[int], list["array[int]"], list[int]]:
+    """Of each chunk the device, its times, and how many columns it has."""
+    many = cursor.number()
+    devices, counts, widths = (laid(cursor, many).tolist() for _ in range(3))
+    return devices, _times(cursor, counts), widths
+
+
+def _row_batches(
+    cursor: Cursor,
+    devices: Sequence[int],
+    times: Sequence["array[int]"],
+    ids: tuple[int, ...],
+    widths: Sequence[int],
+) -> list[Chunk] | None:
+    """The rest of a record as a RowBatch a chunk; None where something is missing or doubted."""
+    total, lengths = len(ids), list(map(len, times))
+    if not total or any(laid(cursor, total)) or laid(cursor, 0):
+        return None
+    if any(laid(cursor, total)) or string_table.decode(cursor.sized()) or laid(cursor, 0):
+        return None
+    rows: list[list[bytes]] = [[] for _ in widths]
+    for length in sorted(set(lengths)):
+        mine = tuple(place for place, count in enumerate(lengths) if count == length)
+        some = tuple(widths[place] for place in mine)
+        polls, nulls = matrix.read_polls(cursor, sum(some), length)
+        if nulls or any(map(has_infinity, polls)):
+            return None
+        pick = _unwoven(some)
+        for poll in polls:
+            flat, at = array("d", pick(poll)).tobytes(), 0
+            for place, width in zip(mine, some, strict=True):
+                rows[place].append(flat[at : at + 8 * width])
+                at += 8 * width
+    chunks: list[Chunk] = []
+    at = 0
+    for device, when, width, parts in zip(devices, times, widths, rows, strict=True):
+        values = array("d", b"".join(parts))
+        chunks.append(RowBatch(device, when, ids[at : at + width], values))
+        at += width
+    return chunks
+
+
+@lru_cache(maxsize=4)
+def _unwoven(widths: tuple[int, ...]) -> _Pick:
+    """What puts a row that `_woven` wove back: chunk by chunk."""
+    woven = _woven(widths)
+    order = sorted(range(len(woven)), key=woven.__getitem__)
+    return itemgetter(*order) if len(order) > 1 else tuple
 
 
 def _times(cursor: Cursor, counts: Sequence[int]) -> list["array[int]"]:

@@ -122,18 +122,32 @@ def _numbers(words: Sequence[bytes]) -> bytes:
 
 def read(cursor: Cursor, count: int, length: int) -> list["array[float]"]:
     """So many series. Raises Damage or OverflowError."""
+    polls, nulls = read_polls(cursor, count, length)
+    series = [array("d", values) for values in zip(*polls, strict=True)]
+    return _with_nulls(series, nulls, length) if nulls else series
+
+
+def read_polls(cursor: Cursor, count: int, length: int) -> tuple[list["array[float]"], bytes]:
+    """So many series poll by poll; and which values are nulls, series by series, if any are.
+
+    Raises Damage or OverflowError.
+    """
     digits = cursor.take(count)
     nulls = cursor.take(count * length) if cursor.byte() else b""
     chosen = [number != AS_IS for number in digits]
     if any(number >= len(POWERS) for number in compress(digits, chosen)):
         raise Damage("a series has too many digits")
     powers = [POWERS[number] for number in compress(digits, chosen)]
-    decimals = iter(_plain(cursor, powers, length))
+    polls = _plain(cursor, powers, length)
     rest = count - len(powers)
-    wide = laid_doubles(cursor, rest * length) if rest else array("d")
-    others = iter([wide[place::rest] for place in range(rest)])
-    series = [next(decimals) if is_decimal else next(others) for is_decimal in chosen]
-    return _with_nulls(series, nulls, length) if nulls else series
+    if not rest:
+        return polls, nulls
+    wide = laid_doubles(cursor, rest * length)
+    mixed = []
+    for place, poll in enumerate(polls):
+        decimals, others = iter(poll), iter(wide[place * rest : (place + 1) * rest])
+        mixed.append(array("d", [next(decimals) if yes else next(others) for yes in chosen]))
+    return mixed, nulls
 
 
 def _plain(cursor: Cursor, powers: Sequence[float], length: int) -> list["array[float]"]:
@@ -145,7 +159,7 @@ def _plain(cursor: Cursor, powers: Sequence[float], length: int) -> list["array[
         step = steps[place * count : (place + 1) * count]
         numbers = array("q", map(add, numbers, step))
         polls.append(array("d", map(truediv, numbers, powers)))
-    return [array("d", values) for values in zip(*polls, strict=True)]
+    return polls
 
 
 def _with_nulls(

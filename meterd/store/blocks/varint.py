@@ -89,6 +89,15 @@ class Cursor:
         return self.take(len(self._body) - self._place)
 
     @property
+    def place(self) -> int:
+        """How many bytes are read."""
+        return self._place
+
+    def go_back(self, place: int) -> None:
+        """Reads again from there."""
+        self._place = place
+
+    @property
     def done(self) -> bool:
         return self._place == len(self._body)
 

@@ -1,10 +1,12 @@
 """The catalogue: numbers of devices and series, and the first and last sample of each series."""
 
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from meterd.model.quantity import Kind, declare, describe, is_own
 from meterd.store.blocks.chunk import Chunk
@@ -19,6 +21,11 @@ Name = tuple[str, str, str]
 
 SERIES_BITS = 16
 _OPEN_DAYS = 3  # a day is closed when the next one is over, at the latest
+_DAY_ENDS = select(rollup.c.first_time, rollup.c.last_time).where(
+    rollup.c.id.between(bindparam("low"), bindparam("high")), rollup.c.n > 0
+)
+_FIRST_DAY = _DAY_ENDS.order_by(rollup.c.id).limit(1)
+_LAST_DAY = _DAY_ENDS.order_by(rollup.c.id.desc()).limit(1)
 
 
 @dataclass(slots=True)
@@ -49,6 +56,10 @@ class Catalog:
         self.shared = False  # whether other meterds number series, too (cluster/leases.py)
         self.files: FileIdentities | None = None  # of the database that the numbers are of
         self.doubted = False  # a reader has met a row that no meterd wrote
+        # Set but for the time in which a start reads the WAL: until then history lacks its polls.
+        self.replayed = threading.Event()
+        self.replayed.set()
+        self.unread: dict[str, int] = {}  # of these the last time (Unix ms) of each device
         self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
         # Names that devices had and none has now, by what they are called now. One object for all
         # time: the memory (head.py) has it, too.
@@ -92,13 +103,13 @@ class Catalog:
             if number not in made
         ]
         made = set()
-        lasts = _lasts(connection)
-        for row in connection.execute(select(series)):
+        lasts, extents = _lasts(connection), _Extents(connection)
+        for row in connection.execute(select(series)).all():
             made.add(row.id)
             if row.id not in self.by_id:
                 first, last = row.first, lasts.get(row.id)
                 if (first is None) != (last is None):
-                    first, last = _extent(connection, row.id, row.device_id, first, last)
+                    first, last = extents.of(row.id, row.device_id, first, last)
                 self._add_row(row, first, last)
         self._new_series = [
             self._row(entry) for entry in self.by_id.values() if entry.id not in made
@@ -265,11 +276,16 @@ class Catalog:
         """These are in the store."""
         for chunk in chunks:
             for column in chunk.columns:
-                entry = self.by_id[column.series]
                 first, last = chunk.times[column.rows[0]], chunk.times[column.rows[-1]]
-                if entry.first is not None and first < entry.first:
-                    self.sunk[entry.id] = first
-                entry.widen(first, last)
+                self.note_extent((column.series,), first, last)
+
+    def note_extent(self, ids: Iterable[int], first: int, last: int) -> None:
+        """Samples of these series from `first` to `last` (Unix ms) are in the store."""
+        for number in ids:
+            entry = self.by_id[number]
+            if entry.first is not None and first < entry.first:
+                self.sunk[entry.id] = first
+            entry.widen(first, last)
 
     def settle(self, connection: Connection, chunks: Iterable[Chunk]) -> None:
         """Writes the new devices and series, whose first samples are in `chunks`."""
@@ -319,25 +335,42 @@ def _lasts(connection: Connection) -> dict[int, int]:
     }
 
 
-def _extent(
-    connection: Connection, number: int, owner: int, first: int | None, last: int | None
-) -> tuple[int | None, int | None]:
-    """First and last time of a series from blocks and roll-ups, where the row lacks one of them."""
-    mine = rollup.c.id.between(rollup_id(number, 0), rollup_id(number + 1, 0) - 1)
-    days = select(rollup.c.first_time, rollup.c.last_time).where(mine, rollup.c.n > 0)
-    for row in connection.execute(days.order_by(rollup.c.id).limit(1)):
-        first = row.first_time if first is None else first
-    for row in connection.execute(days.order_by(rollup.c.id.desc()).limit(1)):
-        last = row.last_time if last is None else last
-    if last is not None and first is None:
-        first = last - last % DAY
-    if first is not None:
-        # Days that are not closed yet have blocks only.
-        day = (first if last is None else last) // DAY
-        keys = [key for later in range(_OPEN_DAYS) for key in block_ids(owner, day + later)]
-        newest_end = connection.scalar(select(func.max(block.c.t1)).where(block.c.id.in_(keys)))
-        last = max((time for time in (last, newest_end) if time is not None), default=None)
-    return first, last
+class _Extents:
+    """First and last times of series whose rows lack one of them, from blocks and roll-ups."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ends: dict[tuple[int, int], int | None] = {}  # by device and day
+
+    @cached_property
+    def _has_rollups(self) -> bool:
+        return self._connection.scalar(select(rollup.c.id).limit(1)) is not None
+
+    def of(
+        self, number: int, owner: int, first: int | None, last: int | None
+    ) -> tuple[int | None, int | None]:
+        """Unix ms; None where nothing of the series is there."""
+        if self._has_rollups:
+            keys = {"low": rollup_id(number, 0), "high": rollup_id(number + 1, 0) - 1}
+            for row in self._connection.execute(_FIRST_DAY, keys):
+                first = row.first_time if first is None else first
+            for row in self._connection.execute(_LAST_DAY, keys):
+                last = row.last_time if last is None else last
+        if last is not None and first is None:
+            first = last - last % DAY
+        if first is not None:
+            # Days that are not closed yet have blocks only.
+            end = self._end(owner, (first if last is None else last) // DAY)
+            last = max((time for time in (last, end) if time is not None), default=None)
+        return first, last
+
+    def _end(self, owner: int, day: int) -> int | None:
+        """The last time in a device's blocks of some days."""
+        if (owner, day) not in self._ends:
+            keys = [key for later in range(_OPEN_DAYS) for key in block_ids(owner, day + later)]
+            newest_end = select(func.max(block.c.t1)).where(block.c.id.in_(keys))
+            self._ends[owner, day] = self._connection.scalar(newest_end)
+        return self._ends[owner, day]
 
 
 def _firsts(chunks: Iterable[Chunk]) -> dict[object, int]:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meterd.model.sample import Layout, Poll
-from meterd.store.head.series_batch import Naming, SeriesBatch
+from meterd.store.head.series_batch import Naming, PollRows, SeriesBatch
 
-__all__ = ("Head", "Naming", "SeriesBatch", "as_batches")
+__all__ = ("Head", "Naming", "PollRows", "SeriesBatch", "as_batches")
 
 Looked = tuple[SeriesBatch, int]
 """A batch, and how many of its rows, the first ones, somebody has looked at."""
@@ -89,6 +89,27 @@ class Head:
                 number = last.number(poll.layout)
             last.add(poll, number or 0)
             self._waiting += len(poll.values)
+
+    def take_rows(self, device: str, sheets: Sequence[PollRows]) -> bool:
+        """Appends polls of a WAL row at once, those of several layouts by their times.
+
+        False where they do not fit in one batch: then nothing is taken.
+        """
+        device = self._renamed.get(device, device)
+        with self._guard:
+            mine = self._devices.setdefault(device, _Device())
+            last = mine.open
+            if last is None or last.is_full or not last.has_all(sheets):
+                for sheet in sheets:
+                    last = mine.begin(device, sheet.layout)
+                    if last.has_all(sheets):
+                        break
+                else:
+                    return False
+            assert last is not None  # noqa: S101 (there is a sheet)
+            last.add_rows(sheets)
+            self._waiting += sum([len(sheet.values) for sheet in sheets])
+            return True
 
     def sibling(self, devices: Iterable[str]) -> "Head":
         """An empty head, whose batches of these devices share their columns with those of here."""

@@ -15,7 +15,7 @@ from meterd.store.blocks.chunk import Chunk, RowBatch, merge
 from meterd.store.db.quarantine import DamageError
 from meterd.store.db.schema import journal
 from meterd.store.head.catalog import Catalog
-from meterd.store.head.head import Head, SeriesBatch
+from meterd.store.head.head import Head, PollRows, SeriesBatch
 from meterd.store.head.series_batch import quality_flags_of
 
 _LAYOUTS = 256  # that are remembered; one of 87 columns takes 8 KB
@@ -48,9 +48,10 @@ class PollDecoder:
                 for place, cell in enumerate(series)
                 if cell in doubts.get(number, ())
             }
-            yield Poll(device, time, self._layout(series), values, doubted)
+            yield Poll(device, time, self.layout(series), values, doubted)
 
-    def _layout(self, series: tuple[int, ...]) -> Layout:
+    def layout(self, series: tuple[int, ...]) -> Layout:
+        """That of polls with these series."""
         if series not in self._layouts:
             self._layouts[series] = _layout_of(tuple(self._names(number)[1:] for number in series))
         return self._layouts[series]
@@ -68,7 +69,7 @@ def journal_rows(connection: Connection) -> Iterator[tuple[int, list[Chunk]]]:
     for number in numbers:
         body = connection.scalar(select(journal.c.body).where(journal.c.id == number))
         try:
-            chunks = commit_record.decode(body or b"")
+            chunks = commit_record.decode_rows(body or b"")
         except StoreError as error:
             raise DamageError("journal", number, str(error)) from error
         yield number, chunks
@@ -85,13 +86,13 @@ def replay(
     A row of devices or series that the store does not have is told to `strange`, with what is left
     of it besides, which is taken; without it that raises DamageError.
     """
-    polls = PollDecoder(lambda number: catalog.by_id[number].name)
+    polls = _Replay(head, catalog)
     newest: dict[int, int] = {}
     # Closed at once where a row is refused: the rows may come out of a transaction.
     with closing(_each(rows)) as each:
         for number, held in each:
             chunks = held
-            if who := _unknown_owner(chunks, catalog):
+            if who := polls.unknown_owner(chunks):
                 text = f"it holds polls of {who}, which the store does not have"
                 damaged = DamageError("journal", number, text)
                 if strange is None:
@@ -99,13 +100,69 @@ def replay(
                 chunks = _known_chunks(chunks, catalog)
                 strange(damaged, chunks)
             newest[number] = max((chunk.times[-1] for chunk in chunks), default=0)
-            catalog.note(chunks)
-            decoded = (polls.of(chunk, catalog.names[chunk.device]) for chunk in chunks)
-            # Layouts that took turns are chunks of their own.
-            for poll in sorted(chain.from_iterable(decoded), key=attrgetter("time")):
-                if poll.values:
-                    head.take(poll)
+            polls.take(chunks)
+    polls.note()
     return newest
+
+
+class _Replay:
+    """Polls of WAL rows on their way into a head; what all rows have alike is looked at once."""
+
+    def __init__(self, head: Head, catalog: Catalog) -> None:
+        self._head = head
+        self._catalog = catalog
+        self._decoder = PollDecoder(lambda number: catalog.by_id[number].name)
+        # By device and series: the first and the last time.
+        self._extents: dict[tuple[int, tuple[int, ...]], tuple[int, int]] = {}
+
+    def unknown_owner(self, chunks: Iterable[Chunk]) -> str:
+        """The first device or series that the catalogue lacks, or a series of another device,
+        as text.
+        """
+        return _unknown_owner(
+            [
+                chunk
+                for chunk in chunks
+                if not isinstance(chunk, RowBatch) or (chunk.device, chunk.ids) not in self._extents
+            ],
+            self._catalog,
+        )
+
+    def take(self, chunks: Sequence[Chunk]) -> None:
+        """Of one row, of devices and series that are known."""
+        by_device: dict[int, list[Chunk]] = {}
+        for chunk in chunks:
+            by_device.setdefault(chunk.device, []).append(chunk)
+        for device, mine in by_device.items():
+            sheets = [chunk for chunk in mine if isinstance(chunk, RowBatch)]
+            if len(sheets) < len(mine) or not self._take_rows(device, sheets):
+                self._take_each(device, mine)
+
+    def _take_rows(self, device: int, sheets: Sequence[RowBatch]) -> bool:
+        rows = [
+            PollRows(self._decoder.layout(sheet.ids), sheet.times, sheet.values) for sheet in sheets
+        ]
+        if not self._head.take_rows(self._catalog.names[device], rows):
+            return False
+        for sheet in sheets:
+            key, (first, last) = (device, sheet.ids), (sheet.times[0], sheet.times[-1])
+            before = self._extents.get(key, (first, last))
+            self._extents[key] = min(before[0], first), max(before[1], last)
+        return True
+
+    def _take_each(self, device: int, chunks: Sequence[Chunk]) -> None:
+        self._catalog.note(chunks)
+        name = self._catalog.names[device]
+        decoded = (self._decoder.of(chunk, name) for chunk in chunks)
+        # Layouts that took turns are chunks of their own.
+        for poll in sorted(chain.from_iterable(decoded), key=attrgetter("time")):
+            if poll.values:
+                self._head.take(poll)
+
+    def note(self) -> None:
+        """Notes in the catalogue what is in the store, once all rows are taken."""
+        for (_, ids), (first, last) in self._extents.items():
+            self._catalog.note_extent(ids, first, last)
 
 
 def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[Chunk]]]:
@@ -113,9 +170,6 @@ def _each(rows: Iterable[tuple[int, list[Chunk]]]) -> Generator[tuple[int, list[
 
 
 def _unknown_owner(chunks: Iterable[Chunk], catalog: Catalog) -> str:
-    """The first device or series that the catalogue lacks, or a series of another device,
-    as text.
-    """
     for chunk in chunks:
         name = catalog.names.get(chunk.device)
         if name is None:

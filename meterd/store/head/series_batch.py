@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, compress, groupby, pairwise, repeat
-from operator import ge, gt
-from typing import Any
+from operator import ge, gt, itemgetter
+from typing import Any, NamedTuple
 
 from meterd.model.sample import LARGEST, Layout, Poll, Quality, QualityFlag
 from meterd.store.blocks import slicing
@@ -58,6 +58,14 @@ class _BatchLayout:
     layout: Layout
     places: tuple[int, ...]  # of the layout's columns in the batch
     column_of: Mapping[int, int]  # by place; of a column that is there twice, the last one
+
+
+class PollRows(NamedTuple):
+    """Polls of one layout, of which no value is null or doubted; `values` row by row."""
+
+    layout: Layout
+    times: "array[int]"
+    values: "array[float]"
 
 
 @dataclass(slots=True, eq=False)
@@ -168,6 +176,32 @@ class SeriesBatch:
             self.tables[number] = row
         else:
             table.extend(row)
+
+    def has_all(self, sheets: Iterable[PollRows]) -> bool:
+        """Whether it has the columns of these layouts."""
+        return all(self.number(sheet.layout) is not None for sheet in sheets)
+
+    def add_rows(self, sheets: Sequence[PollRows]) -> None:
+        """Adds polls of layouts that it has, by their times."""
+        numbers = [self.number(sheet.layout) or 0 for sheet in sheets]
+        if len(sheets) == 1:
+            self.times.extend(sheets[0].times)
+            self.kinds.extend(numbers * len(sheets[0].times))
+        else:
+            rows = [
+                (time, number)
+                for sheet, number in zip(sheets, numbers, strict=True)
+                for time in sheet.times
+            ]
+            rows.sort(key=itemgetter(0))
+            self.times.extend([time for time, _ in rows])
+            self.kinds.extend([number for _, number in rows])
+        for sheet, number in zip(sheets, numbers, strict=True):
+            table = self.tables.get(number)
+            if table is None:
+                self.tables[number] = sheet.values[:]
+            else:
+                table.extend(sheet.values)
 
     def _without_infinities(self, row: "array[float]", kind: _BatchLayout) -> "array[float]":
         """Replaces infinities by nulls of quality `invalid`."""
