@@ -206,7 +206,13 @@ async def _correct_here(
 
     store = settings.store
     claim = Claim("meterd correct", _LOCK_MAX_S)
-    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
+    writer = Writer(
+        store.url,
+        rows=store.rows,
+        hours=store.plain_hours,
+        to_file=store.journal == "file",
+        claim=claim,
+    )
     await writer.open()
     try:
         reader = Reader(settings.store.url, writer.memory)

@@ -143,7 +143,9 @@ def _compact(config: Path | None) -> None:
 
     settings = load_settings(config)
     with progress("Merging blocks"):
-        before, after = asyncio.run(compact.compact(settings.store.url, _now()))
+        before, after = asyncio.run(
+            compact.compact(settings.store.url, _now(), hours=settings.store.plain_hours)
+        )
     click.echo(f"{before} blocks became {after}.", err=True)
 
 

@@ -226,7 +226,13 @@ async def _open_writer(settings: Settings, what: str, seconds: float) -> "AsyncI
 
     store = settings.store
     claim = Claim(what, seconds)
-    writer = Writer(store.url, rows=store.rows, to_file=store.journal == "file", claim=claim)
+    writer = Writer(
+        store.url,
+        rows=store.rows,
+        hours=store.plain_hours,
+        to_file=store.journal == "file",
+        claim=claim,
+    )
     await writer.open()
     try:
         yield writer

@@ -133,7 +133,14 @@ async def _import(
         f"meterd import {source.path.name}", _SETUP_MAX_S + summary.samples / _SAMPLES_PER_S_MIN
     )
     is_filed = store.journal == "file"
-    writer = Writer(store.url, commit=60.0, rows=store.rows, to_file=is_filed, claim=claim)
+    writer = Writer(
+        store.url,
+        commit=60.0,
+        rows=store.rows,
+        hours=store.plain_hours,
+        to_file=is_filed,
+        claim=claim,
+    )
     await writer.open()
     try:
         await backfill(writer, source.rows(), note, closing=not summary.counters)

@@ -12,9 +12,9 @@ from pydantic import field_validator as check
 from meterd.config.codes import Code, ValueFlaw
 from meterd.config.fields import OrEmpty, Section, Switch, has_control
 from meterd.config.listen import is_loopback, split_listen
+from meterd.config.store_urls import SQLITE_PREFIX
 from meterd.model.files import read
 
-_SQLITE_PREFIX = "sqlite:///"
 _USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SCRYPT_HASH = re.compile(r"scrypt\$1[0-6]\$[A-Za-z0-9+/]{22,88}={0,2}\$[A-Za-z0-9+/]{43}=")
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -188,8 +188,8 @@ class ApiSettings(Section):
         """The token file, which `meterd token` writes and the daemon reads."""
         if self.tokens is not None:
             return Path(self.tokens)
-        if isinstance(store_url, str) and store_url.startswith(_SQLITE_PREFIX):
-            return Path(store_url.removeprefix(_SQLITE_PREFIX)).with_suffix(".tokens")
+        if isinstance(store_url, str) and store_url.startswith(SQLITE_PREFIX):
+            return Path(store_url.removeprefix(SQLITE_PREFIX)).with_suffix(".tokens")
         return Path("meterd.tokens")
 
     @check("listen")

@@ -26,7 +26,7 @@ from meterd.config.link_urls import BAUD, LINE_KEYS, link_flaw
 from meterd.config.listen import is_loopback, split_listen
 from meterd.config.names import DeviceId, Name
 from meterd.config.sizes import size_between
-from meterd.config.store_urls import store_url
+from meterd.config.store_urls import SQLITE_PREFIX, store_url
 from meterd.config.tariffs import PricesSettings, TariffRuleSettings, Tariffs, TariffSettings
 
 
@@ -129,6 +129,7 @@ class StoreSettings(Section):
     """The store. `commit`: seconds between commits, so the most that a power cut can lose.
 
     `rows`: retention in seconds of samples as plain rows of a table, besides blocks; None: none.
+    `hours`: whether each hour is a plain row, too; None: on servers, where SQL clients are.
     `journal`: the WAL is a table, or a file beside the database, which writes less to flash.
     `reserve`: bytes of the ballast file for a full disk; 0: none.
     """
@@ -139,9 +140,16 @@ class StoreSettings(Section):
     commit: Annotated[float, between("1s", "60s")] = 30.0
     keep: Annotated[KeepSettings, OrEmpty] = KeepSettings()
     rows: Annotated[float, between("1h", "36500d")] | None = None
+    hours: Switch | None = None
     journal: Literal["table", "file"] = "table"
     spool: Annotated[SpoolSettings, OrEmpty] = SpoolSettings()
     reserve: Annotated[int, size_between("0", "1GB")] = 4 << 20
+
+    @property
+    def plain_hours(self) -> bool:
+        """Whether hours are plain rows."""
+        first = self.url if isinstance(self.url, str) else self.url[0]
+        return not first.startswith(SQLITE_PREFIX) if self.hours is None else self.hours
 
 
 class ListenSettings(Section):

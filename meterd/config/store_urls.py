@@ -17,6 +17,7 @@ _OPTIONS = {
     "postgresql": ("sslmode", "sslrootcert", "sslcert", "sslkey"),
     "mariadb": ("ssl_ca", "ssl_cert", "ssl_key", "unix_socket"),
 }
+SQLITE_PREFIX = "sqlite:///"
 _SCHEMES = ("sqlite", *_OPTIONS)
 _SCHEME_ALIASES = {"postgres": "postgresql", "mysql": "mariadb", "sqlite3": "sqlite"}
 _ENCODING_HINT = "in user and password write %40 for @, %3A for :, %2F for /, %23 for #, %25 for %"

@@ -279,6 +279,7 @@ def _options(settings: StoreSettings) -> WriterOptions:
         commit=settings.commit,
         keep=settings.keep.raw,
         rows=settings.rows,
+        hours=settings.plain_hours,
         to_file=settings.journal == "file",
         precautions=SpoolOptions(
             memory=spool.memory,
@@ -296,6 +297,7 @@ def _writer(settings: StoreSettings, share: LeaseState | None, *, patient: bool)
         commit=options.commit,
         keep=options.keep,
         rows=options.rows,
+        hours=options.hours,
         to_file=options.to_file,
         precautions=options.precautions,
         share=share,

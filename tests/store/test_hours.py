@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meterd.config.settings import StoreSettings
 from meterd.model.sample import Layout, Poll, Quality, QualityFlag
 from meterd.store.reader import Reader
 from meterd.store.writer import Writer
@@ -298,3 +299,38 @@ async def test_a_late_poll_does_not_hide_the_newest_one(tmp_path: Path) -> None:
         assert [(one.first, one.last) for one in await reader.series()] == [
             (START, START + 5 * HOUR)
         ]
+
+
+async def test_hours_are_rows_only_where_that_is_wanted(tmp_path: Path) -> None:
+    path, hands = tmp_path / "meterd.db", Hands(START)
+    days = f"SELECT DISTINCT (id >> 32) / 24 - {START // DAY} FROM hour ORDER BY 1"
+    async with store(path, clock=hands, hours=False) as (writer, reader):
+        await feed(writer, hands, history(1, START, 30))
+        hands.now = START + 3 * DAY
+        await writer.settle()
+        assert rows(path, days) == []
+        assert rows(path, "SELECT count(*) FROM rollup WHERE n > 0") == [(8,)]
+        (found,) = await reader.range(["main"], ["voltage.l1"], START, START + DAY, HOUR, "count")
+        assert len(found.points) == 24
+    async with store(path, clock=hands) as (writer, _):
+        await feed(writer, hands, history(2, START + 3 * DAY, 2))
+        hands.now = START + 6 * DAY
+        await writer.settle()
+        # Between the two the counter rose.
+        assert rows(path, days) == [(1,), (2,), (3,)]
+    # What is kept no more is not left to be wrong.
+    async with store(path, clock=hands, hours=False) as (writer, _):
+        writer.take(poll(START + 3 * DAY + 5, 999.0))
+        await writer.settle()
+        hands.now += DAY
+        await writer.settle()
+        assert (3,) not in rows(path, days)
+
+
+def test_hours_are_rows_on_servers_unless_told_otherwise() -> None:
+    server = "postgresql://u:p@db/meterd"
+    assert not StoreSettings().plain_hours
+    assert StoreSettings(hours=True).plain_hours
+    assert StoreSettings(url=server).plain_hours
+    assert StoreSettings(url=(server, server.replace("db", "other"))).plain_hours
+    assert not StoreSettings(url=server, hours=False).plain_hours

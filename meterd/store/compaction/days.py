@@ -148,7 +148,8 @@ class DayCompactor:
                 change.rollups_gone.append(rollup_id(column.series, day))
                 row = rollup_row(column.series, day, rolled, *_valid_samples(chunk, column))
                 change.rollups += [row] if row is not None else []
-            hours += hour_values(column.series, rolled)
+            if self._hour_compactor.plain:
+                hours += hour_values(column.series, rolled)
             yield len(column.values)
         keys = [hour_id(each, day * 24 + n) for each in series for n in range(24)]
         _note_hours(session, change, keys, hours)
@@ -223,7 +224,10 @@ def _valid_samples(chunk: Chunk | None, column: ChunkColumn) -> tuple["array[int
 def _note_hours(
     session: StoredBlocks, change: WriteBatch, keys: Sequence[int], rows: list[Row]
 ) -> None:
-    """Adds the rows of these hours that differ from those stored; most do not."""
+    """Adds the rows of these hours that differ from those stored; most do not.
+
+    Stored ones that have none are deleted: where no more are kept, an old one might be wrong.
+    """
     stored = session.hours(keys)
     change.hours.update((row["id"], row) for row in rows if stored.get(row["id"]) != row)
     change.hours_gone += stored.keys() - {row["id"] for row in rows}

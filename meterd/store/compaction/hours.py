@@ -83,10 +83,20 @@ class _Round:
 class HourCompactor:
     """Lives in the store's thread. `rows` are the WAL's: number -> its newest time."""
 
-    def __init__(self, head: Head, catalog: Catalog, rows: dict[int, int], dirty: set[int]) -> None:
+    def __init__(
+        self,
+        head: Head,
+        catalog: Catalog,
+        rows: dict[int, int],
+        dirty: set[int],
+        *,
+        plain: bool = True,
+    ) -> None:
+        """`plain`: whether what an hour came to is a row for people with a SQL client."""
         self._head = head
         self._catalog = catalog
         self._rows = rows
+        self.plain = plain
         self.dirty = dirty
         self._tips: dict[int, LastSamples] = {}
         self._round: _Round | None = None
@@ -233,8 +243,9 @@ class HourCompactor:
             self._mark_dirty(round_.change, chunk.device, days)
             tips.is_open = chunk.times[-1] == device.whole.times[-1]
             chunk = self._block(session, round_.change, chunk, tips.time)
-            made = hour_rows(chunk, device.whole, self._catalog, tips.samples)
-            round_.change.hours.update((row["id"], row) for row in made)
+            if self.plain:
+                made = hour_rows(chunk, device.whole, self._catalog, tips.samples)
+                round_.change.hours.update((row["id"], row) for row in made)
             tips.note(chunk)
         self._catalog.note([chunk])
 

@@ -54,6 +54,7 @@ class WriterOptions:
     commit: float = 30.0
     keep: float | None = None
     rows: float | None = None
+    hours: bool = True
     to_file: bool = False
     precautions: SpoolOptions = SpoolOptions()
 

@@ -58,6 +58,7 @@ class StorageEngine:
         clock: Clock,
         keep: float | None = None,
         rows: float | None = None,
+        hours: bool = True,
         to_file: bool = False,
         share: LeaseState | None = None,
         notices: deque[Notice] | None = None,
@@ -66,6 +67,7 @@ class StorageEngine:
         """`keep`: how many seconds raw samples stay; None is for ever.
 
         `rows`: for how many seconds each is a plain row, too; None is not at all.
+        `hours`: whether what an hour came to is a plain row for each series.
         `to_file`: the WAL is a file beside the database (wal/file_wal.py), not a table.
         `writer_lease`: what says that we are the one writer of a file.
         `share`: what of the store this meterd may write, where there are others.
@@ -94,7 +96,7 @@ class StorageEngine:
         self._file_wal = (
             file_wal.open_beside(database, catalog, self._quarantine) if to_file else None
         )
-        self._hour_compactor = HourCompactor(head, catalog, self._wal_rows, set())
+        self._hour_compactor = HourCompactor(head, catalog, self._wal_rows, set(), plain=hours)
         self._moving = False  # whether the WAL is to go from its table to a file, or back
         self._day_compactor = DayCompactor(head, catalog, self._hour_compactor, merging=not to_file)
         self._newest = LatestRows(head, catalog, clock)
@@ -112,12 +114,13 @@ class StorageEngine:
         schedule.add(self._retention.trim, TRIM_EVERY)
         return schedule
 
-    def tune(self, keep: float | None, rows: float | None, *, to_file: bool) -> None:
+    def tune(self, keep: float | None, rows: float | None, *, hours: bool, to_file: bool) -> None:
         """Applies settings after a reload, while the store stays open and locked.
 
         Where the WAL moves into a file or out of it, the next commit moves what it holds.
         """
         self._plain = rows is not None
+        self._hour_compactor.plain = hours
         self._retention.tune(keep, rows)
         if to_file is not (self._file_wal is not None):
             self.fail()

@@ -215,7 +215,9 @@ class StoreThread:
             self._writer_lease.tune(options.commit)
         try:
             with self._as_store_error():
-                self._engine.tune(options.keep, options.rows, to_file=options.to_file)
+                self._engine.tune(
+                    options.keep, options.rows, hours=options.hours, to_file=options.to_file
+                )
                 self._spool_policy.tune(options.precautions)
         except StoreError as error:
             _log.error("not all that the reload says of the store holds: %s", error)

@@ -22,28 +22,28 @@ from meterd.store.writer import Writer
 _T = TypeVar("_T")
 
 
-async def compact(url: str | Sequence[str], now: int) -> tuple[int, int]:
+async def compact(url: str | Sequence[str], now: int, *, hours: bool = True) -> tuple[int, int]:
     """Merges small blocks of past days, and gives SQLite's free pages back; `now` is Unix ms.
 
+    `hours`: whether the plain rows of their hours are kept.
     Returns how many blocks there were and are. Raises StoreError: already_running, busy, …
     """
     place = databases.find(url)
     if not place.made():
         raise StoreError(f"{place.label}: there is no store yet", code=StoreCode.NO_STORE)
     claim = claimed("meterd db compact", 3 * size(place))
-    before = await _with_writer(url, claim, lambda writer: writer.do(partial(_mark_dirty, now=now)))
-    await _with_writer(url, claim, lambda writer: writer.settle())
-    after = await _with_writer(url, claim, lambda writer: writer.do(_blocks))
+    writer_of = partial(Writer, url, hours=hours, claim=claim)
+    before = await _with_writer(writer_of, lambda writer: writer.do(partial(_mark_dirty, now=now)))
+    await _with_writer(writer_of, lambda writer: writer.settle())
+    after = await _with_writer(writer_of, lambda writer: writer.do(_blocks))
     await asyncio.to_thread(_vacuum, url, claim)
     return before, after
 
 
 async def _with_writer(
-    url: str | Sequence[str],
-    claim: Claim,
-    work: Callable[[Writer], Coroutine[Any, Any, _T]],
+    writer_of: Callable[[], Writer], work: Callable[[Writer], Coroutine[Any, Any, _T]]
 ) -> _T:
-    writer = Writer(url, claim=claim)
+    writer = writer_of()
     await writer.open()
     try:
         return await work(writer)

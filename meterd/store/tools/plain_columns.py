@@ -54,7 +54,10 @@ def _edges(row: Mapping[str, Any], quarters: Quarters) -> Iterator[str]:
 
 
 def of_hours(connection: Connection, days: Sequence[Day]) -> Iterator[tuple[int, int, str]]:
-    """Series, day, and how the plain rows of its hours differ from the quarter hours."""
+    """Series, day, and how the plain rows of its hours differ from the quarter hours.
+
+    Days without such rows differ in nothing: whether they are kept is an option.
+    """
     keys = {
         (series, day): [hour_id(series, day * DAY // HOUR + number) for number in range(24)]
         for series, day, _ in days
@@ -62,6 +65,8 @@ def of_hours(connection: Connection, days: Sequence[Day]) -> Iterator[tuple[int,
     statement = select(hour).where(hour.c.id.in_([key for hours in keys.values() for key in hours]))
     stored = {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
     for series, day, quarters in days:
+        if stored.keys().isdisjoint(keys[series, day]):
+            continue  # none are kept, or were then
         due = {row["id"]: row for row in rollups.hour_values(series, quarters)}
         wrong = [
             f"{number:02}:00 {_difference(stored.get(key), due.get(key))}"
