@@ -106,6 +106,10 @@ def _known(form: int, cursor: Cursor, count: int) -> Values:
             raise Damage(f"doubles of {width} bytes")
         return _joined(planes, width).view("<f8").astype(np.float64, copy=False)
     digits, first = codec.decimal_header(cursor)
+    if form == codec.STEEP:
+        start = cursor.signed()
+        line = _summed(start, _signed(cursor.rest(), count - 2))
+        return _summed(first, line) / codec.POWERS[digits]
     steps, power = cursor.rest(), codec.POWERS[digits]
     numbers = _summed(first, _signed(steps, count - 1)) / power
     if form == codec.WIDENED:

@@ -1,18 +1,21 @@
 """One series' doubles as bytes and back, bit for bit.
 
     | form, and 0x80 where nulls follow | nulls | forms 1, 2: digits | first | planes of steps |
+                                                | form 3: digits | first | first step | planes   |
                                                 | form 0: planes of the doubles as they are      |
 
 Form 1 holds meters' values: 230.1 is the whole number 2301 with one digit. Form 2 does so for
 what went through a float32 elsewhere, 230.10000610351562. Both are decoded again after encoding;
-where one bit differs, form 0 is used. Nulls are kept apart as runs: so many values, so many
-nulls, so many values, … up to the last null.
+where one bit differs, form 0 is used. Form 3 is form 1 for counters, which never fall: its planes
+are of how much each step differs from the one before, where that is less. Nulls are kept apart as
+runs: so many values, so many nulls, so many values, … up to the last null.
 """
 
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, groupby
 from math import isnan, nan
+from operator import le, sub
 from typing import Final
 
 from meterd.store.blocks import byte_planes, varint
@@ -22,6 +25,7 @@ from meterd.store.blocks.word_lanes import differences
 RAW: Final = 0
 DECIMAL: Final = 1
 WIDENED: Final = 2
+STEEP: Final = 3
 NULLS: Final = 0x80
 POWERS = tuple(float(10**digits) for digits in range(10))
 # Added to a double below 2**51, this leaves the nearest whole number in its lowest bits: a
@@ -31,6 +35,7 @@ MAGIC_BITS = array("q", array("d", [MAGIC]).tobytes())[0]
 # The two highest bytes of a double from 2**52 to 2**53.
 _HIGH, _NEXT = b"\x43", bytes(range(0x30, 0x40))
 _PROBES = 8
+_LEAST_STEEP = 8  # values: below it nothing is gained
 
 
 def encode(values: "array[float]") -> bytes:
@@ -63,7 +68,9 @@ def _encoded(values: "array[float]") -> tuple[int, bytes]:
     constant = expected == expected[:8] * len(values)
     few, bits = (values[:1], expected[:8]) if constant else (values, expected)
     if (encoded := _decimal(DECIMAL, few, bits)) is not None:
-        return DECIMAL, encoded
+        steep = None if constant else _steep(values, encoded[0])
+        shorter = steep is not None and len(steep) < len(encoded)
+        return (STEEP, steep) if steep is not None and shorter else (DECIMAL, encoded)
     if _shaped(WIDENED, few).tobytes() == bits:
         encoded = _decimal(WIDENED, few, bits)
     return (
@@ -117,6 +124,17 @@ def _steps(values: "array[float]", digits: int) -> bytes | None:
     return bytes((digits,)) + varint.signed(first) + byte_planes.compressed(steps)
 
 
+def _steep(values: "array[float]", digits: int) -> bytes | None:
+    """A counter that never falls; None for anything else. Every bit comes back by these digits."""
+    if len(values) < _LEAST_STEEP or not all(map(le, values, values[1:])):
+        return None
+    power = POWERS[digits]
+    numbers = [round(value * power) for value in values]
+    steps = list(map(sub, numbers[1:], numbers))
+    bends = byte_planes.pack(list(map(sub, steps[1:], steps)))
+    return bytes((digits,)) + varint.signed(numbers[0]) + varint.signed(steps[0]) + bends
+
+
 def whole(words: bytes) -> bool:
     """Whether doubles to which MAGIC was added have its exponent: their bits count then."""
     high, next_high = words[7::8], words[6::8]
@@ -135,6 +153,12 @@ def _decoded(form: int, cursor: Cursor, count: int) -> "array[float]":
 
 def _numbers(form: int, cursor: Cursor, count: int) -> "array[float]":
     digits, first = decimal_header(cursor)
+    if form == STEEP:
+        start = cursor.signed()
+        bends = byte_planes.unpack(cursor.rest(), count - 2)
+        power = POWERS[digits]
+        line = accumulate(accumulate(bends, initial=start), initial=first)
+        return array("d", [number / power for number in line])
     steps, power = cursor.rest(), POWERS[digits]
     if steps == byte_planes.ZEROS:
         return _shaped(form, [first / power]) * count
@@ -143,7 +167,7 @@ def _numbers(form: int, cursor: Cursor, count: int) -> "array[float]":
 
 
 def known_form(form: int) -> None:
-    if form not in (RAW, DECIMAL, WIDENED):
+    if form not in (RAW, DECIMAL, WIDENED, STEEP):
         raise Damage(f"form {form} of a series is not known")
 
 
