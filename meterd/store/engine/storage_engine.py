@@ -143,13 +143,15 @@ class StorageEngine:
         try:
             self._accept_files(session)
             newest, names = session.newest_in_journal(), self._catalog.names
+            has_rows = bool(session.numbers())
         except BaseException:
             session.close()
             raise
         self._catalog.unread = {
             names[number]: time for number, time in newest.items() if number in names
         }
-        self._catalog.replayed.clear()
+        if has_rows:
+            self._catalog.replayed.clear()
         self._session, self._is_unread = session, True
         return session
 
