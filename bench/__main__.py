@@ -17,9 +17,10 @@ QUICK = (
     "serve",
     "streams",
     "processes",
+    "restart",
 )
 # These need the data set, and take half an hour.
-STORE = ("codec", "store", "flash", "history")
+STORE = ("codec", "store", "flash", "history", "promyear")
 
 
 def main() -> None:

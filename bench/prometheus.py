@@ -28,10 +28,15 @@ def fill(folder: Path, series: Sequence[tuple[str, SeriesArray]]) -> None:
     text = folder.parent / "openmetrics.txt"
     for start in range(first // _BLOCK * _BLOCK, last + 1, _BLOCK):
         _write(text, [(name, track.within(start, start + _BLOCK)) for name, track in series])
-        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
-        command += ["--max-block-duration=486h", str(text), str(folder)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        make_blocks(text, folder)
     text.unlink()
+
+
+def make_blocks(text: Path, folder: Path) -> None:
+    """Blocks of an OpenMetrics file, as large as Prometheus merges them by itself."""
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
+    command += ["--max-block-duration=486h", str(text), str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _write(path: Path, series: Sequence[tuple[str, SeriesArray]]) -> None:

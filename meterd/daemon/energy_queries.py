@@ -8,7 +8,7 @@ from meterd.energy.sampled import MARGIN_SAMPLES, PowerSamples, quarters
 from meterd.energy.zone_clock import DAY
 from meterd.model.quantity import GUARDED, describe
 from meterd.store.blocks.rollup import QuarterRollup as Rolled
-from meterd.store.query.range_reader import Quarters
+from meterd.store.blocks.rollup import Quarters
 from meterd.store.reader import Reader
 
 # The samples before and after a stretch of power are looked for this near to it, in ms: those

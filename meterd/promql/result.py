@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from meterd.errors import MeterdError
-from meterd.promql.source import Times, Values
+
+if TYPE_CHECKING:  # numpy is loaded with the first query
+    from meterd.promql.source import Times, Values
 
 Type = Literal["matrix", "vector", "scalar", "string"]
 
@@ -68,8 +70,8 @@ class ResultSeries:
     """Labels (with __name__ unless it was dropped) and points: Unix ms and float64."""
 
     labels: Mapping[str, str]
-    times: Times
-    values: Values
+    times: "Times"
+    values: "Values"
 
 
 @dataclass(frozen=True, slots=True)

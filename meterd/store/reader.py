@@ -1,4 +1,7 @@
-"""Answers history in short read-only transactions, and from what is in memory."""
+"""Answers history in short read-only transactions, and from what is in memory.
+
+numpy, which takes 12 MiB, is loaded with the first question.
+"""
 
 import asyncio
 import logging
@@ -6,14 +9,15 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
 from meterd.errors import StoreCode, StoreError
 from meterd.model.quantity import Kind, describe
+from meterd.store.blocks.rollup import Quarters
 from meterd.store.db import foreign_rows, migrate, store_url
 from meterd.store.db.connections import Database
 from meterd.store.db.file_identity import GoneError
@@ -22,15 +26,16 @@ from meterd.store.head.catalog import Catalog, Name
 from meterd.store.head.head import Head
 from meterd.store.head.replay import journal_rows, replay
 from meterd.store.head.view import HeadView, ReadableHead
-from meterd.store.query import day_reader, range_reader, window_aggregates
-from meterd.store.query.block_cache import BlockCache
-from meterd.store.query.counter_reader import counter_of
+from meterd.store.query import day_reader
 from meterd.store.query.day_reader import DaySamples
 from meterd.store.query.range_query import SeriesInfo, SeriesPoints, SeriesRequest
-from meterd.store.query.range_reader import Moment
-from meterd.store.query.series_array import SeriesArray, SharedTimes, Times, of_batch
-from meterd.store.query.window_aggregates import WindowAggregates
 from meterd.store.wal import file_wal
+
+if TYPE_CHECKING:
+    from meterd.store.query.block_cache import BlockCache
+    from meterd.store.query.range_reader import Moment
+    from meterd.store.query.series_array import SeriesArray, Times
+    from meterd.store.query.window_aggregates import WindowAggregates
 
 _REPLAY_S = 10.0  # an hour of 1,000 meters at 1 s takes as long
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
@@ -55,10 +60,15 @@ class Reader:
         self._database = store_url.find(url, kept=_THREADS)
         self._memory = memory
         memory.catalog.readers.append(self._database.let_go)
-        self._decoded = BlockCache()
         self._made = False
         self._closed = False
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="meterd-read")
+
+    @cached_property
+    def _decoded(self) -> "BlockCache":
+        from meterd.store.query.block_cache import BlockCache
+
+        return BlockCache()
 
     @classmethod
     def outside(cls, url: str | Sequence[str]) -> "Reader":
@@ -127,6 +137,8 @@ class Reader:
         return await self._run(partial(self._range, request))
 
     def _range(self, request: SeriesRequest, abandoned: threading.Event) -> list[SeriesPoints]:
+        from meterd.store.query import range_reader
+
         names = sorted(name for name in self._names() if request.wants(name))
         answers = self._answer(
             names, abandoned, lambda moment: list(range_reader.points(moment, names, request))
@@ -160,23 +172,27 @@ class Reader:
 
     def columns(
         self, names: Sequence[Name], start: int, end: int, *, most: int | None = None
-    ) -> list[SeriesArray]:
+    ) -> list["SeriesArray"]:
         """For each name, times with start <= time < end and values; nulls are NaN.
 
         To be called in a thread. Raises StoreError: too_much beyond `most` samples, …
         """
+        from meterd.store.query import range_reader
+
         question = partial(range_reader.sample_arrays, names=names, start=start, end=end, most=most)
         arrays = self._answer(names, threading.Event(), question)
         return [arrays[name] for name in names]
 
     def window_aggregates(
-        self, names: Sequence[Name], starts: Times, ends: Times, agg: str
-    ) -> list[WindowAggregates | None]:
+        self, names: Sequence[Name], starts: "Times", ends: "Times", agg: str
+    ) -> list["WindowAggregates | None"]:
         """For each name, avg, sum, min, max or count of each window start < time <= end (Unix ms).
 
         None for a series whose samples had better be asked; for all of them where windows do not
         begin and end at half hours. To be called in a thread. Raises StoreError.
         """
+        from meterd.store.query import window_aggregates
+
         if not window_aggregates.fits(starts, ends):
             return [None] * len(names)
 
@@ -215,11 +231,14 @@ class Reader:
         numbers = {name: stored[name].id for name in names if name in stored}
         return sorted(names, key=lambda name: numbers.get(name, _UNNUMBERED))
 
-    def quarters(self, name: Name, start: int, end: int) -> range_reader.Quarters:
+    def quarters(self, name: Name, start: int, end: int) -> Quarters:
         """A counter's quarter hours by number, those that begin at start <= time < end.
 
         To be called in a thread. Raises StoreError.
         """
+        from meterd.store.query import range_reader
+        from meterd.store.query.counter_reader import counter_of
+
         question = partial(range_reader.quarters, name=name, start=start, end=end)
         return self._answer([name, *counter_of(name)], threading.Event(), question)
 
@@ -237,8 +256,10 @@ class Reader:
             raise
 
     def _answer(
-        self, names: Sequence[Name], abandoned: threading.Event, question: Callable[[Moment], _T]
+        self, names: Sequence[Name], abandoned: threading.Event, question: "Callable[[Moment], _T]"
     ) -> _T:
+        from meterd.store.query.range_reader import Moment
+
         catalog = self._memory.catalog
         need_replayed(catalog)
         with same_store(catalog), readable_rows(self._database.label, catalog.doubt):
@@ -286,7 +307,9 @@ def same_store(catalog: Catalog) -> Iterator[None]:
         before.check()
 
 
-def _recent(head: ReadableHead, names: frozenset[Name]) -> dict[Name, SeriesArray]:
+def _recent(head: ReadableHead, names: frozenset[Name]) -> "dict[Name, SeriesArray]":
+    from meterd.store.query.series_array import SharedTimes, of_batch
+
     arrays: dict[Name, list[SeriesArray]] = {}
     for device in {name[0] for name in names}:
         for batch in head.batches(device):

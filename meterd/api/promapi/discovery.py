@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from meterd.api.promapi.params import Params
 from meterd.api.promapi.query_executor import QueryDeadline, QueryExecutor
 from meterd.api.promapi.reply import PromReply, Trouble, reply
-from meterd.api.promapi.source import KnownSeries, SiteSource
 from meterd.promql.matcher import Matcher
 from meterd.promql.result import PromErrorType, QueryError
-from meterd.promql.select import matching_ids, parse_selector
+
+if TYPE_CHECKING:
+    from meterd.api.promapi.source import KnownSeries, SiteSource
 
 # More selectors than any client sends.
 _MOST_SELECTORS = 100
@@ -97,14 +99,16 @@ def _letter(match: re.Match[str]) -> str:
     return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else "\ufffd"
 
 
-def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterable[KnownSeries]]:
+def _selection(params: Params, source: "SiteSource") -> "Callable[[Window], Iterable[KnownSeries]]":
     """The series that any match[] means and that have samples in a window. Raises Trouble."""
     selectors = params.all("match[]")
     if len(selectors) > _MOST_SELECTORS:
         raise Trouble(PromErrorType.BAD_DATA, f"more than {_MOST_SELECTORS} match[] parameters")
     parsed = [_parsed(text) for text in selectors]
 
-    def select(window: Window) -> Iterable[KnownSeries]:
+    from meterd.promql.select import matching_ids
+
+    def select(window: Window) -> "Iterable[KnownSeries]":
         series = source.series()
         ids: Iterable[int] = range(len(series))
         if parsed:
@@ -118,11 +122,13 @@ def _selection(params: Params, source: SiteSource) -> Callable[[Window], Iterabl
 
 
 def _parsed(text: str) -> Sequence[Matcher]:
+    from meterd.promql.select import parse_selector
+
     try:
         return parse_selector(text)
     except QueryError as error:
         raise Trouble(PromErrorType.BAD_DATA, f'invalid parameter "match[]": {error}') from error
 
 
-def _lives(series: KnownSeries, window: Window) -> bool:
+def _lives(series: "KnownSeries", window: Window) -> bool:
     return series.first <= window[1] and series.last >= window[0]

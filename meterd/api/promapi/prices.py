@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import numpy as np
-
 from meterd.api.promapi.names import OWN, Meaning
 from meterd.energy.quarter import QUARTER
 from meterd.energy.tariff import DIGITS, Pricer, Tariff
 from meterd.energy.zone_clock import DAY, ZoneClock
 from meterd.promql.result import PromErrorType, QueryError
-from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
     from meterd.daemon.site import Site
+    from meterd.promql.source import Labelled, Times, Values
 
 METRIC = "meterd_tariff_price"
 IMPORT, EXPORT = "import", "export"
@@ -34,7 +32,7 @@ _MEANING = Meaning(METRIC, *OWN[METRIC], "")
 class PriceSeries:
     """One price; it may have been there from `first` to `last` (Unix ms), which is now."""
 
-    labelled: Labelled
+    labelled: "Labelled"
     first: int
     last: int
     tariff: str
@@ -67,28 +65,28 @@ class PriceSource:
         ]
 
     def _one(self, name: str, tariff: Tariff, direction: str) -> PriceSeries:
-        labels = {
-            "__name__": METRIC,
-            "tariff": name,
-            "currency": tariff.currency,
-            "direction": direction,
-        }
+        from meterd.promql.source import Labelled
+
+        labels = {"__name__": METRIC, **_labels(name, tariff, direction)}
         return PriceSeries(Labelled(labels, QUARTER), 0, self._now, name, direction)
 
     def latest(self) -> Iterator[tuple[Mapping[str, str], float]]:
         """Labels and value of what has a price now."""
-        series = self.series()
-        samples = self.fetch(series, self._now - QUARTER, self._now)
-        for price_series, (_, values) in zip(series, samples, strict=True):
-            if len(values) and not np.isnan(values[-1]):
-                labels = dict(price_series.labelled.labels)
-                del labels["__name__"]
-                yield labels, float(values[-1])
+        quarter = self._now // QUARTER * QUARTER
+        for name, tariff in self._tariffs.items():
+            pricer = self._pricer(name, quarter, self._now)
+            for direction in _directions(tariff):
+                price = _price(pricer, quarter, direction)
+                if price is not None:
+                    yield _labels(name, tariff, direction), price / 10**DIGITS
 
     def fetch(
         self, selected: Sequence[PriceSeries], start: int, end: int
-    ) -> Iterator[tuple[Times, Values]]:
+    ) -> "Iterator[tuple[Times, Values]]":
         """Each quarter hour's price with start < t <= end. Raises QueryError."""
+        # Not everybody has a Grafana: numpy is loaded with the first query.
+        import numpy as np
+
         first = max(0, start + 1)
         times = np.arange(-(-first // QUARTER) * QUARTER, min(end, self._now) + 1, QUARTER)
         _need_at_most(len(times) * len(selected))
@@ -109,8 +107,16 @@ def _directions(tariff: Tariff) -> tuple[str, ...]:
     return (IMPORT, EXPORT) if paid else (IMPORT,)
 
 
-def _priced(pricer: Pricer, times: Times, direction: str) -> Values:
+def _labels(name: str, tariff: Tariff, direction: str) -> dict[str, str]:
+    return {"tariff": name, "currency": tariff.currency, "direction": direction}
+
+
+def _priced(pricer: Pricer, times: "Times", direction: str) -> "Values":
     """The prices per kWh; a stale mark where there is none."""
+    import numpy as np
+
+    from meterd.promql.source import stale_mark
+
     values = np.repeat(stale_mark(), len(times))
     for place, ms in enumerate(times.tolist()):
         price = _price(pricer, ms, direction)

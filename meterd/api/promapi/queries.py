@@ -9,8 +9,7 @@ from collections.abc import Callable
 from meterd.api.promapi.params import LATEST, Params, invalid
 from meterd.api.promapi.query_executor import LONGEST, QueryDeadline, QueryExecutor
 from meterd.api.promapi.reply import TRUNCATED, PromReply, Trouble, reply
-from meterd.api.promapi.store_source import MOST_SAMPLES
-from meterd.promql import encode, input_limits
+from meterd.promql import input_limits
 from meterd.promql.result import PromErrorType, QueryError, QueryLimits, Result
 
 # Prometheus' own bound, and its words: Grafana's users know them.
@@ -114,6 +113,8 @@ def _limits(params: Params) -> Callable[[QueryDeadline], QueryLimits]:
     lookback = params.duration("lookback_delta", _LOOKBACK)
     if lookback <= 0:
         raise invalid("lookback_delta", "a lookback of zero or less finds nothing")
+    from meterd.api.promapi.store_source import MOST_SAMPLES
+
     return lambda deadline: QueryLimits(
         max_samples=MOST_SAMPLES,
         deadline=deadline.at,
@@ -131,6 +132,8 @@ async def _evaluated(
     timeout = params.duration("timeout", LONGEST)
 
     def question(deadline: QueryDeadline) -> PromReply:
+        from meterd.promql import encode
+
         result, is_cut = _cut(evaluate(limits(deadline)), limit)
         _need_sendable(result)
         warnings = (*result.warnings, TRUNCATED) if is_cut else result.warnings

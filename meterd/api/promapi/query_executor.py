@@ -9,17 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from meterd.api.promapi import store_source
-from meterd.api.promapi.local_days import LocalDays
-from meterd.api.promapi.prices import PriceSource
 from meterd.api.promapi.reply import Trouble
 from meterd.api.promapi.self_metrics_history import OwnHistory
-from meterd.api.promapi.source import SiteSource
-from meterd.api.promapi.store_source import StoreSource
 from meterd.model.clock import Clock
 from meterd.promql.result import PromErrorType
 
 if TYPE_CHECKING:
+    from meterd.api.promapi.source import SiteSource
     from meterd.daemon.site import Site
     from meterd.store.reader import Reader
 
@@ -60,8 +56,15 @@ class QueryExecutor:
         """No question may follow; those that wait end unheard."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def source(self) -> SiteSource:
+    def source(self) -> "SiteSource":
         """The series of now, for one question. To be called on the event loop."""
+        # Not everybody has a Grafana: numpy is loaded with the first query.
+        from meterd.api.promapi import store_source
+        from meterd.api.promapi.local_days import LocalDays
+        from meterd.api.promapi.prices import PriceSource
+        from meterd.api.promapi.source import SiteSource
+        from meterd.api.promapi.store_source import StoreSource
+
         stored = StoreSource(self.reader(), store_source.devices(self.site))
         now = self.clock.now_ms()
         return SiteSource(

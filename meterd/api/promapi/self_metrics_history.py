@@ -11,17 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from meterd.api.promapi import self_metrics
 from meterd.api.promapi.names import Meaning
 from meterd.api.server_stats import ServerStats
 from meterd.errors import StoreError
 from meterd.model.clock import Clock
-from meterd.promql.source import Labelled, Times, Values, stale_mark
 
 if TYPE_CHECKING:
     from meterd.daemon.site import Site
+    from meterd.promql.source import Labelled, Times, Values
 
 # Seconds between two looks: as often as the quickest device is polled, so that a window that
 # holds some polls holds some looks; but a look costs about 1 ms, and more with many devices.
@@ -44,7 +42,7 @@ Key = tuple[tuple[str, str], ...]
 class OwnSeries:
     """One series of meterd's own; first and last are Unix ms."""
 
-    labelled: Labelled
+    labelled: "Labelled"
     meaning: Meaning
     first: int
     last: int
@@ -122,7 +120,7 @@ class OwnHistory:
             key: _one(key, pace, first, lasts[key]) for key, first in _first_times(rows).items()
         }
 
-    def fetch(self, keys: Sequence[Key], start: int, end: int) -> Iterator[tuple[Times, Values]]:
+    def fetch(self, keys: Sequence[Key], start: int, end: int) -> "Iterator[tuple[Times, Values]]":
         """Samples with start < t <= end of each series; a stale mark where it went away."""
         # A copy first: this runs in a thread, and the next look may come any time.
         rows = [row for row in tuple(self._rows) if start < row.time <= end]
@@ -131,6 +129,8 @@ class OwnHistory:
 
 
 def _one(key: Key, pace: int, first: int, last: int) -> OwnSeries:
+    from meterd.promql.source import Labelled
+
     labels = dict(key)
     return OwnSeries(Labelled(labels, pace), self_metrics.meaning(labels["__name__"]), first, last)
 
@@ -147,7 +147,12 @@ def _first_times(rows: Iterable[_Row]) -> dict[Key, int]:
     return firsts
 
 
-def _column(key: Key, rows: Sequence[_Row]) -> tuple[Times, Values]:
+def _column(key: Key, rows: Sequence[_Row]) -> "tuple[Times, Values]":
+    # Not everybody has a Grafana: numpy is loaded with the first query.
+    import numpy as np
+
+    from meterd.promql.source import stale_mark
+
     times, values, gone = array("q"), array("d"), []
     is_there = False
     for row in rows:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum, isnan, nan
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from meterd.store.blocks.counter_increase import CounterIncrease, Power
 
@@ -54,6 +54,10 @@ class QuarterRollup:
     estimated: bool = False
     covered: int = QUARTER_MS
     edge: Edge | None = field(default=None, compare=False)  # may hold NaN, which equals nothing
+
+
+Quarters: TypeAlias = dict[int, QuarterRollup]
+"""By their numbers since 1970."""
 
 
 def fold(

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from threading import Event
-from typing import TypeAlias
 
 from sqlalchemy import Connection
 
 from meterd.errors import StoreCode, StoreError
 from meterd.model.quantity import Kind, describe
 from meterd.store.blocks import rollup
-from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
+from meterd.store.blocks.rollup import QUARTER_MS, Quarters
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Catalog, CatalogSeries, Name
 from meterd.store.query.aggregation import BucketEdges, Buckets, PartialAggregate
@@ -24,8 +23,6 @@ from meterd.store.query.series_array import EMPTY, SeriesArray, SharedTimes, con
 
 MOST_SAMPLES = 20_000_000  # in one answer: 320 MB of arrays
 MOST_READ = 200_000_000  # samples decoded for one answer of buckets: some ten seconds
-
-Quarters: TypeAlias = dict[int, QuarterRollup]
 
 
 @dataclass(frozen=True, slots=True)

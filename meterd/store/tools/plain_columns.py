@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from meterd.errors import StoreError
 from meterd.store.blocks import rollup_codec
-from meterd.store.blocks.rollup import QUARTER_MS, QuarterRollup
+from meterd.store.blocks.rollup import QUARTER_MS, Quarters
 from meterd.store.blocks.slicing import DAY, HOUR
 from meterd.store.compaction import rollups
 from meterd.store.db.keys import hour_id, rollup_id
@@ -17,7 +17,6 @@ from meterd.store.db.schema import hour
 COLUMNS = ("n", "min", "max", "sum")
 EDGES = ("first_time", "first", "last_time", "last")
 
-Quarters: TypeAlias = dict[int, QuarterRollup]
 Day: TypeAlias = tuple[int, int, Quarters]
 """Series, day, and its quarter hours."""
 
