@@ -127,10 +127,8 @@ class Writer:
             notices=self.notices,
             writer_lease=writer_lease,
         )
-        plan = precautions or SpoolOptions()
-        self._spool_policy = SpoolPolicy(
-            self._database, head, self._engine, self._clock, plan, self.notices
-        )
+        spooling = self._clock, precautions or SpoolOptions(), self.notices
+        self._spool_policy = SpoolPolicy(self._database, head, self._engine, *spooling)
         self._store_thread = StoreThread(
             self._database,
             head,
