@@ -32,10 +32,13 @@ from meterd.promql.nodes import (
 from meterd.promql.range_vector import Arrays, NewestSamples, RangeVector, fetch
 from meterd.promql.result import PromErrorType, QueryError
 from meterd.promql.select import matching_ids
-from meterd.promql.source import Folded, FoldingSource, SeriesSource, Times, Values
+from meterd.promql.source import FoldingSource, SeriesSource, Times, Values
 from meterd.promql.spacing import Widening
 
 SUBQUERY_STEP_MS = 60_000  # default step of a subquery: Prometheus' global evaluation_interval
+
+_DAY_MS = 86_400_000
+_FOLDED_DAYS = 20_000  # of all series in one call of a source, which takes a second at most
 
 NodeValue = InstantVector | RangeVector | Values | str
 
@@ -131,17 +134,22 @@ class Evaluation:
         """The windows that the source folds itself, and the samples of the other series."""
         ids = matching_ids(self._names, node.matchers)
         starts, ends = self._windows(node, times)
-        source, rows = self.query.source, FoldedRows()
-        folded: Sequence[Folded | None] | None = None
-        if ids and isinstance(source, FoldingSource):
-            folded = source.fold(ids, function, starts, ends)
-        if folded is not None:
-            for series_id, row in zip(ids, folded, strict=True):
-                if row is not None:
-                    self.budget.spend(len(times))
-                    rows.append((self._labels(series_id), row))
-            ids = [number for number, row in zip(ids, folded, strict=True) if row is None]
-        return rows, self._range(ids, starts, ends)
+        source, rows, others = self.query.source, FoldedRows(), list[int]()
+        if not isinstance(source, FoldingSource):
+            return rows, self._range(ids, starts, ends)
+        days = int(ends[-1] - starts[0]) // _DAY_MS + 1
+        width = max(1, _FOLDED_DAYS // days)
+        for first in range(0, len(ids), width):
+            some = ids[first : first + width]
+            folded = source.fold(some, function, starts, ends)
+            for series_id, row in zip(some, folded, strict=True):
+                if row is None:
+                    others.append(series_id)
+                    continue
+                self.budget.spend(len(times))
+                rows.append((self._labels(series_id), row))
+            self.budget.check_deadline()
+        return rows, self._range(others, starts, ends)
 
     def _fetch(
         self, ids: Sequence[int], starts: Times, ends: Times, *, stale_marks: bool = True

@@ -66,9 +66,9 @@ class FoldingSource(SeriesSource, Protocol):
 
     def fold(
         self, ids: Sequence[int], function: str, starts: Times, ends: Times
-    ) -> Sequence[Folded | None] | None:
+    ) -> Sequence[Folded | None]:
         """avg, sum, min, max, count or present of each id's samples with start < t <= end.
 
         `starts` and `ends` are ascending Unix ms, one for each window. None for a series that is
-        to be folded from its samples, and None for all of them at once.
+        to be folded from its samples.
         """

@@ -1,6 +1,7 @@
 """Limits, lookback by series, and how sparingly the source is asked."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from meterd.promql.engine import QueryError, QueryLimits, Result, instant, query_range
 from meterd.promql.result import ResultSeries
 from meterd.promql.select import matching_ids, parse_selector
-from meterd.promql.source import STALE_BITS, is_stale, stale_mark
+from meterd.promql.source import STALE_BITS, Folded, Times, Values, is_stale, stale_mark
 from tests.promql.memory import Memory
 
 MINUTE = 60_000
@@ -223,3 +224,52 @@ def test_a_range_says_that_it_has_an_order_of_its_own(query: str) -> None:
     )
     assert query_range(source, query, 0, 100_000, 10_000).warnings == (told,)
     assert instant(source, query, 100_000).warnings == ()
+
+
+class Folding(Memory):
+    """Folds every window to 7 itself, and remembers of how many series at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def samples(self, ids: Sequence[int], start: int, end: int) -> Sequence[tuple[Times, Values]]:
+        return self.fetch(ids, start, end)
+
+    def fold(
+        self, ids: Sequence[int], function: str, starts: Times, ends: Times
+    ) -> Sequence[Folded | None]:
+        self.asked.append(len(ids))
+        seven = Folded(np.full(len(starts), 7.0), np.ones(len(starts), np.bool_))
+        # The last series is left to its samples.
+        return [seven if number else None for number in ids]
+
+
+def test_a_source_folds_what_it_can_and_the_rest_is_folded_from_samples() -> None:
+    source = Folding()
+    for number in range(3):
+        source.add({"__name__": "x", "n": str(number)}, [1_000, 2_000], [1.0, 2.0])
+    found = query_range(source, "sum_over_time(x[1h])", 3_000, 3_000, 1_000)
+    assert not isinstance(found.data, str)
+    assert [one.values.tolist() for one in found.data] == [[3.0], [7.0], [7.0]]
+    assert source.asked == [3]
+    # Other functions need samples.
+    query_range(source, "last_over_time(x[1h])", 3_000, 3_000, 1_000)
+    assert source.asked == [3]
+
+
+def test_a_long_range_is_folded_by_some_series_at_once_with_the_deadline_between() -> None:
+    source = Folding()
+    for number in range(1, 9):
+        source.add({"__name__": "x", "n": str(number)}, [1_000], [1.0])
+    year = 366 * 86_400_000
+    query = "avg_over_time(x[1d])", 0, 20 * year, year
+    query_range(source, *query)
+    assert sum(source.asked) == 8
+    assert max(source.asked) < 4
+    source.asked.clear()
+    ticks = itertools.count()
+    limits = QueryLimits(deadline=6.0, clock=lambda: float(next(ticks)))
+    with pytest.raises(QueryError, match="timed out"):
+        query_range(source, *query, limits=limits)
+    assert 0 < sum(source.asked) < 8
