@@ -214,7 +214,7 @@ class Connection(web.RequestHandler):
         transport = self.transport
         self.force_close()
         # force_close() waits for what is still to be sent, and nobody takes that.
-        if isinstance(transport, asyncio.WriteTransport):
+        if transport is not None:
             transport.abort()
 
     def handle_error(

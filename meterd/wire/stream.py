@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from meterd.wire.tap import LinkTap
 
@@ -32,8 +33,8 @@ class Stream:
         self._wake = wake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 (asyncio's own promise)
-        self.transport = transport
+        # asyncio's own promise; uvloop's transports are no subclasses of it.
+        self.transport = cast("asyncio.WriteTransport", transport)
 
     def send(self, data: bytes) -> None:
         if self.tap is not None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from meterd.wire import open_link
 from meterd.wire.address import parse
 from meterd.wire.link import Link, Times
 from meterd.wire.megatec import send_command
+from meterd.wire.stream import Stream
 from tests.ports import free_port
 from tests.virtual import virtual
 
@@ -188,3 +190,20 @@ async def test_an_order_is_sent_once_though_the_connection_ends() -> None:
         assert await link.exchange(b"c", taken) == b"!"
         assert heard == [b"a", b"S.5\r", b"c"]
         await link.close()
+
+
+class _ForeignTransport:
+    """A transport of another event loop, which is no subclass of asyncio's, as uvloop's are not."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+async def test_a_transport_need_not_be_a_subclass_of_asyncios() -> None:
+    stream, transport = Stream(), _ForeignTransport()
+    stream.connection_made(cast("asyncio.BaseTransport", transport))
+    stream.send(b"\x01\x04")
+    assert transport.written == b"\x01\x04"

@@ -274,7 +274,7 @@ class Fanout:
 def _listener(request: web.Request, is_welcome: Callable[[], bool]) -> Listener | None:
     """The listener of a client, None where that is gone already."""
     transport = request.transport
-    if not isinstance(transport, asyncio.WriteTransport) or transport.is_closing():
+    if transport is None or transport.is_closing():
         return None
     over = asyncio.get_running_loop().create_future()
     listener = Listener(transport, request.version >= HttpVersion11, over, is_welcome)
