@@ -17,7 +17,8 @@ from meterd.config.codes import Code
 from meterd.config.problems import FilePosition, Problems, excerpt
 
 MAX_DEPTH = 32
-# An alias counts as many values as its anchor has.
+# An alias counts as many values as its anchor has. Where none is used a text has fewer values than
+# characters, and so a large file is not refused by how many it has.
 MAX_VALUES = 50_000
 
 Value: TypeAlias = str | int | float | bool | None
@@ -116,6 +117,7 @@ class _Composer:
         self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
         self._problems = problems
         self._anchors: dict[str, Node] = {}
+        self._most = max(MAX_VALUES, len(text))
 
     def document(self) -> Node | None:
         root: Node | None = None
@@ -194,8 +196,8 @@ class _Composer:
 
     def _size_with(self, size: int, node: Node, place: FilePosition) -> int:
         size += node.size
-        if size > MAX_VALUES:
-            self._stop(place, f"this file holds more than {MAX_VALUES} values")
+        if size > self._most:
+            self._stop(place, f"this file holds more than {self._most} values")
         return size
 
     def _stop(self, place: FilePosition, what: str) -> None:

@@ -81,6 +81,11 @@ def test_a_bomb_of_aliases_is_refused_before_it_grows() -> None:
     assert found.line == 7
 
 
+def test_a_large_file_is_not_refused_by_how_many_values_it_has() -> None:
+    count = MAX_VALUES + 1
+    assert tree("[" + ",".join(["1"] * count) + "]") == [1] * count
+
+
 def test_all_duplicate_keys_are_told_with_the_line_of_the_first() -> None:
     text = "site: {name: a}\nsite: {name: b, name: c}\n" + MINIMAL + "site: 1\n"
     found = problems(text)
