@@ -15,7 +15,7 @@ from meterd.store.blocks.counter_increase import CounterIncrease, Power
 
 QUARTER_MS = 900_000
 QUARTERS = 96  # of a UTC day
-EDGE_MS = 1_800_000
+ALIGNMENT_MS = 1_800_000
 """A sample exactly at a multiple of it is kept apart, so that windows may leave out their start."""
 _DIGITS = 6  # meterd's values have no more
 # Rounding a sum may undo the error of binary fractions, and change nothing else.
@@ -24,7 +24,7 @@ _TIDY = 1e-12
 Point = tuple[int, float]
 
 
-class Edge(NamedTuple):
+class AlignedSample(NamedTuple):
     """The sample exactly at the start of a quarter hour, and what the others come to.
 
     Without others, `min` and `max` are NaN and `sum` is 0.
@@ -42,8 +42,9 @@ class QuarterRollup:
 
     `increase` is in thousandths of the unit, None for what does not count. It is `estimated`
     where it was interpolated over a hole. `covered` of its ms lie between two readings of the
-    counter: fewer than all in the quarters of its first and its last one. `edge` is None where no
-    sample stands at the start, or where that is no multiple of EDGE_MS.
+    counter: fewer than all in the quarters of its first and its last one. `aligned` is None where
+    no sample stands at the start, or where that is no multiple of ALIGNMENT_MS. (It may hold NaN,
+    which equals nothing, and is not compared.)
     """
 
     n: int
@@ -53,7 +54,7 @@ class QuarterRollup:
     increase: int | None = None
     estimated: bool = False
     covered: int = QUARTER_MS
-    edge: Edge | None = field(default=None, compare=False)  # may hold NaN, which equals nothing
+    aligned: AlignedSample | None = field(default=None, compare=False)
 
 
 Quarters: TypeAlias = dict[int, QuarterRollup]
@@ -129,13 +130,13 @@ def _gauges(times: Sequence[int], values: Sequence[float]) -> Iterable[tuple[int
         number = times[at] // QUARTER_MS
         end = bisect_left(times, (number + 1) * QUARTER_MS, at)
         mine = values[at:end]
-        edge = None
-        if times[at] % EDGE_MS == 0:
+        aligned = None
+        if times[at] % ALIGNMENT_MS == 0:
             others = mine[1:]
-            edge = Edge(
+            aligned = AlignedSample(
                 mine[0], min(others, default=nan), max(others, default=nan), tidy_sum(others)
             )
-        yield number, QuarterRollup(end - at, min(mine), max(mine), tidy_sum(mine), edge=edge)
+        yield number, QuarterRollup(end - at, min(mine), max(mine), tidy_sum(mine), aligned=aligned)
         at = end
 
 

@@ -22,7 +22,7 @@ from meterd.store.blocks.varint import Cursor
 
 LANES = ("min", "max", "sum")  # in the order of their bodies
 _BITMAP = QUARTERS // 8
-_MEAN, _BELOW, _ABOVE, _REST, _EDGE = range(5)  # the lanes of decimals
+_MEAN, _BELOW, _ABOVE, _REST, _ALIGNED = range(5)  # the lanes of decimals
 
 
 class RollupArrays(NamedTuple):
@@ -35,8 +35,8 @@ class RollupArrays(NamedTuple):
     total: Values
 
 
-class EdgeArrays(NamedTuple):
-    """Samples at edges by the number of the quarter hour that begins there, and their values."""
+class AlignedArrays(NamedTuple):
+    """Aligned samples, by the number of the quarter hour that begins there."""
 
     numbers: Times
     values: Values
@@ -55,7 +55,7 @@ class _RollupGroup:
 class _DecimalDays(NamedTuple):
     """Quarter hours as whole numbers, which are those of `scale` times the values.
 
-    `n`, `low`, `high` and `total` are of the samples that are no edges, and 0 without any.
+    `n`, `low`, `high` and `total` are of the samples that are not aligned, 0 without any.
     """
 
     numbers: Times
@@ -63,8 +63,8 @@ class _DecimalDays(NamedTuple):
     low: Numbers
     high: Numbers
     total: Numbers
-    edge: Numbers
-    has_edge: "NDArray[np.bool_]"
+    aligned: Numbers
+    is_aligned: "NDArray[np.bool_]"
     scale: Values
 
 
@@ -80,19 +80,19 @@ def decode(bodies: Sequence[bytes], wanted: Collection[str] = LANES) -> RollupAr
 
 def decode_apart(
     bodies: Sequence[bytes], wanted: Collection[str] = LANES
-) -> tuple[RollupArrays, EdgeArrays, list[int]]:
-    """Quarter hours without their edges, the edges, and the days (since 1970) of unknown edges.
+) -> tuple[RollupArrays, AlignedArrays, list[int]]:
+    """Quarter hours without aligned samples, these, and the days since 1970 where they are unknown.
 
-    Of these days there is nothing. Raises StoreError (corrupt).
+    Of such days there is nothing. Raises StoreError (corrupt).
     """
     with decoding(rollup_codec.WHAT):
         days = [sections(body) for body in bodies]
-        decimal, other = _by_form([day for day in days if day.edges_known])
+        decimal, other = _by_form([day for day in days if day.aligned_known])
         whole = _decimals(decimal, wanted)
         inner = _in_order(_inner_decimals(whole, wanted), _doubles(other, wanted))
-        values = whole.edge[whole.has_edge] / whole.scale[whole.has_edge]
-        edges = EdgeArrays(whole.numbers[whole.has_edge], values)
-        return _full(inner), edges, [day.day for day in days if not day.edges_known]
+        values = whole.aligned[whole.is_aligned] / whole.scale[whole.is_aligned]
+        aligned = AlignedArrays(whole.numbers[whole.is_aligned], values)
+        return _full(inner), aligned, [day.day for day in days if not day.aligned_known]
 
 
 def _by_form(
@@ -137,19 +137,17 @@ def _inner_decimals(days: _DecimalDays, wanted: Collection[str]) -> RollupArrays
 
 
 def _joined_decimals(days: _DecimalDays, wanted: Collection[str]) -> RollupArrays:
-    """With the edges among the others."""
+    """With the aligned samples among the others."""
     low, high = days.low, days.high
-    if days.has_edge.any():
-        alone = days.has_edge & (days.n == 0)
-        low = np.where(days.has_edge, np.minimum(low, days.edge), low)
-        low = np.where(alone, days.edge, low)
-        high = np.where(days.has_edge, np.maximum(high, days.edge), high)
-        high = np.where(alone, days.edge, high)
-    # An edge is 0 where there is none.
-    joined = _inner_decimals(
-        days._replace(n=days.n + days.has_edge, low=low, high=high, total=days.total + days.edge),
-        wanted,
-    )
+    if days.is_aligned.any():
+        alone = days.is_aligned & (days.n == 0)
+        low = np.where(days.is_aligned, np.minimum(low, days.aligned), low)
+        low = np.where(alone, days.aligned, low)
+        high = np.where(days.is_aligned, np.maximum(high, days.aligned), high)
+        high = np.where(alone, days.aligned, high)
+    # An aligned sample is 0 where there is none.
+    n, total = days.n + days.is_aligned, days.total + days.aligned
+    joined = _inner_decimals(days._replace(n=n, low=low, high=high, total=total), wanted)
     if joined.n.all():
         return joined
     empty = joined.n == 0
@@ -172,9 +170,9 @@ def _decimals(days: Sequence[RollupSections], wanted: Collection[str]) -> _Decim
     low = _spread(means - lane(_BELOW), full) if "min" in wanted else nothing
     high = _spread(means + lane(_ABOVE), full) if "max" in wanted else nothing
     total = _spread(n[full] * means + lane(_REST), full) if "sum" in wanted else nothing
-    edges, has_edge = _edges(days, counts, _spread(means, full))
+    aligned, is_aligned = _aligned(days, counts, _spread(means, full))
     scale = np.repeat(np.array([codec.POWERS[day.digits] for day in days]), counts)
-    return _DecimalDays(_numbers(days, counts), n, low, high, total, edges, has_edge, scale)
+    return _DecimalDays(_numbers(days, counts), n, low, high, total, aligned, is_aligned, scale)
 
 
 def _means(days: Sequence[RollupSections], per_day: Sequence[int]) -> Numbers:
@@ -191,18 +189,18 @@ def _means(days: Sequence[RollupSections], per_day: Sequence[int]) -> Numbers:
     return _cumulated(steps, per_day)
 
 
-def _edges(
+def _aligned(
     days: Sequence[RollupSections], counts: Sequence[int], means: Numbers
 ) -> "tuple[Numbers, NDArray[np.bool_]]":
-    """The edge of each quarter hour, 0 without one; and whether it has one."""
-    has_edge = _bits([day.edged for day in days], counts)
-    edges = np.zeros(len(means), np.int64)
-    if has_edge.any():
+    """The aligned sample of each quarter hour, 0 without one; and whether it has one."""
+    is_aligned = _bits([day.aligned for day in days], counts)
+    aligned = np.zeros(len(means), np.int64)
+    if is_aligned.any():
         offsets = rice_arrays.decode(
-            [day.lanes[_EDGE] for day in days], _sums_by_day(has_edge, counts)
+            [day.lanes[_ALIGNED] for day in days], _sums_by_day(is_aligned, counts)
         )
-        edges[has_edge] = means[has_edge] + zagzig(offsets)
-    return edges, has_edge
+        aligned[is_aligned] = means[is_aligned] + zagzig(offsets)
+    return aligned, is_aligned
 
 
 def _spread(values: Numbers, full: "NDArray[np.bool_]") -> Numbers:

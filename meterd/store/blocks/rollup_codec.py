@@ -1,18 +1,18 @@
 """A UTC day of a series' quarter hours as one body.
 
     | day, 4 | how many, 1 | form, 1 | digits, 1 | kinds of bitmaps, 1 | seven lengths, 2 each |
-    | bitmaps: which are there, estimated, counted, with an edge | numbers of samples | increases |
+    | bitmaps: which are there, estimated, counted, aligned | numbers of samples | increases |
     | five lanes |
 
 Form 1 is for decimals: all lanes are whole numbers of one power of ten, as Rice codes. Of the
-samples that are no edge, a quarter hour has the mean (rounded down), how far the minimum is below
-and the maximum above it, and what the sum exceeds so many means by; of an edge, how far it is from
-that mean. Means are steps from one to the next, or steps of these.
+samples that are not aligned, a quarter hour has the mean (rounded down), how far the minimum is
+below and the maximum above it, and what the sum exceeds so many means by; of an aligned sample, how
+far it is from that mean. Means are steps from one to the next, or steps of these.
 
-Form 0 has the minima, maxima and sums as doubles, and no edges; in form 2 there were some, which
-are not known.
+Form 0 has the minima, maxima and sums as doubles, and no aligned samples; in form 2 there were
+some, which are not known.
 
-Format 1, which meterd 0.1 wrote, is form 2 with other bitmaps and packed numbers.
+Format 1, from before aligned samples were kept, is form 2 with other bitmaps and packed numbers.
 """
 
 import struct
@@ -27,7 +27,7 @@ from meterd.model.sample import LARGEST
 from meterd.store.blocks import byte_planes, codec, rice
 from meterd.store.blocks.checksum import decoding, seal, unsealed
 from meterd.store.blocks.chunk import has_infinity
-from meterd.store.blocks.rollup import QUARTERS, Edge, QuarterRollup
+from meterd.store.blocks.rollup import QUARTERS, AlignedSample, QuarterRollup
 from meterd.store.blocks.varint import Cursor, Damage, zagzig, zigzag
 
 OLD_FORMAT: Final = 1
@@ -36,7 +36,7 @@ WHAT: Final = "a day's roll-up"
 
 DOUBLES: Final = 0
 DECIMALS: Final = 1
-DOUBLES_WITH_EDGES: Final = 2
+DOUBLES_WITH_ALIGNED: Final = 2
 STEEP: Final = 0x80
 """Added to the form where the means are steps of steps."""
 
@@ -55,9 +55,9 @@ class RollupSections(NamedTuple):
     """One day's roll-up, taken apart and not decoded.
 
     `format` is that of the body. `places` are the `size` quarters that are there; `estimated`,
-    `counted` and `edged` bits of these by their order. `counts` are differences of how many samples
-    each has, edges not among them; `increases` belong to `counted`. `lanes` are those of the form:
-    minima, maxima and sums; or means, minima, maxima, rests and edges.
+    `counted` and `aligned` bits of these by their order. `counts` are differences of how many
+    samples each has, aligned ones not among them; `increases` belong to `counted`. `lanes` are
+    those of the form: minima, maxima and sums; or means, minima, maxima, rests, aligned samples.
     """
 
     format: int
@@ -66,7 +66,7 @@ class RollupSections(NamedTuple):
     places: Bitmap
     estimated: Bitmap
     counted: Bitmap
-    edged: Bitmap
+    aligned: Bitmap
     form: int
     digits: int
     counts: bytes
@@ -78,16 +78,16 @@ class RollupSections(NamedTuple):
         return self.form & ~STEEP == DECIMALS
 
     @property
-    def edges_known(self) -> bool:
-        return self.form != DOUBLES_WITH_EDGES
+    def aligned_known(self) -> bool:
+        return self.form != DOUBLES_WITH_ALIGNED
 
     def whole_counts(self) -> list[int]:
-        """How many samples each quarter hour has, edges among them. Raises Damage."""
+        """How many samples each quarter hour has, aligned ones among them. Raises Damage."""
         if self.format == OLD_FORMAT:
             return list(accumulate(byte_planes.unpack(self.counts, self.size)))
         inner = accumulate(map(zagzig, rice.decode(self.counts, self.size)))
-        edged = int.from_bytes(self.edged, "little")
-        return [n + (edged >> at & 1) for at, n in enumerate(inner)]
+        aligned = int.from_bytes(self.aligned, "little")
+        return [n + (aligned >> at & 1) for at, n in enumerate(inner)]
 
     def rises(self) -> list[int]:
         """The increases of those that are counted. Raises Damage."""
@@ -104,8 +104,8 @@ def pack(day: int, quarters: Mapping[int, QuarterRollup]) -> bytes:
     places = [number - day * QUARTERS for number in numbers]
     if places and not 0 <= places[0] <= places[-1] < QUARTERS:
         raise ValueError(f"quarters {numbers[0]} to {numbers[-1]} are not all of day {day}")
-    form, digits, edged, lanes = _lanes(listed)
-    inner = [quarter.n - (at in edged) for at, quarter in enumerate(listed)]
+    form, digits, aligned, lanes = _lanes(listed)
+    inner = [quarter.n - (at in aligned) for at, quarter in enumerate(listed)]
     rises = [quarter.increase for quarter in listed if quarter.increase is not None]
     packed = [rice.encode(_steps(inner)), rice.encode(list(map(zigzag, rises))), *lanes]
     count = len(listed)
@@ -113,7 +113,7 @@ def pack(day: int, quarters: Mapping[int, QuarterRollup]) -> bytes:
         _bitmap(places, QUARTERS),
         _bitmap([at for at, quarter in enumerate(listed) if quarter.estimated], count),
         _bitmap([at for at, quarter in enumerate(listed) if quarter.increase is not None], count),
-        _bitmap(sorted(edged), count),
+        _bitmap(sorted(aligned), count),
     ]
     kinds = sum(kind << 2 * at for at, (kind, _) in enumerate(bitmaps))
     head = _HEAD.pack(day, count, form, digits, kinds, *map(len, packed))
@@ -127,7 +127,7 @@ def sections(body: bytes) -> RollupSections:
     count = packed.size
     if count > QUARTERS or int.from_bytes(packed.places, "little").bit_count() != count:
         raise Damage(f"{count} quarters in a day")
-    for bits in (packed.estimated, packed.counted, packed.edged):
+    for bits in (packed.estimated, packed.counted, packed.aligned):
         if int.from_bytes(bits, "little") >> count:
             raise Damage(f"a bit beyond {count} quarters")
     return packed
@@ -137,7 +137,8 @@ def _sections(inside: bytes) -> RollupSections:
     if len(inside) < _HEAD.size:
         raise Damage("it is cut off")
     day, count, form, digits, kinds, *sizes = _HEAD.unpack_from(inside)
-    if form & ~STEEP not in (DOUBLES, DECIMALS, DOUBLES_WITH_EDGES) or digits >= len(codec.POWERS):
+    forms = DOUBLES, DECIMALS, DOUBLES_WITH_ALIGNED
+    if form & ~STEEP not in forms or digits >= len(codec.POWERS):
         raise Damage(f"form {form} of {digits} digits is not known")
     at, bitmaps = _HEAD.size, []
     for place in range(4):
@@ -155,8 +156,8 @@ def _sections(inside: bytes) -> RollupSections:
         raise Damage(f"{len(inside)} bytes where {at} are due")
     counts, increases, *rest = lanes
     named = form, digits, counts, increases, tuple(rest)
-    places, estimated, counted, edged = bitmaps
-    return RollupSections(FORMAT, day, count, places, estimated, counted, edged, *named)
+    places, estimated, counted, aligned = bitmaps
+    return RollupSections(FORMAT, day, count, places, estimated, counted, aligned, *named)
 
 
 def _old_sections(inside: bytes) -> RollupSections:
@@ -166,7 +167,7 @@ def _old_sections(inside: bytes) -> RollupSections:
     counts, increases, *lanes = (cursor.sized() for _ in range(5))
     cursor.end()
     places, estimated, counted = bitmaps
-    named = DOUBLES_WITH_EDGES, 0, counts, increases, tuple(lanes)
+    named = DOUBLES_WITH_ALIGNED, 0, counts, increases, tuple(lanes)
     return RollupSections(OLD_FORMAT, day, count, places, estimated, counted, _EMPTY, *named)
 
 
@@ -179,11 +180,11 @@ def unpack(body: bytes) -> tuple[int, dict[int, QuarterRollup]]:
         counts = packed.whole_counts()
         quarters: dict[int, QuarterRollup] = {}
         aggregates = _decimals(packed, counts) if packed.has_decimals else _doubles(packed)
-        for at, (place, n, (low, high, whole, edge)) in enumerate(
+        for at, (place, n, (low, high, whole, aligned)) in enumerate(
             zip(listed(packed.places), counts, aggregates, strict=True)
         ):
             quarters[packed.day * QUARTERS + place] = QuarterRollup(
-                n, low, high, whole, increases.get(at), at in estimated, edge=edge
+                n, low, high, whole, increases.get(at), at in estimated, aligned=aligned
             )
         return packed.day, quarters
 
@@ -194,33 +195,35 @@ def listed(bitmap: Bitmap) -> list[int]:
     return [place for place in range(QUARTERS) if bits >> place & 1]
 
 
-_Aggregate = tuple[float, float, float, Edge | None]
+_Aggregate = tuple[float, float, float, AlignedSample | None]
 
 
 def _lanes(
-    listed: Sequence[QuarterRollup],
+    quarters: Sequence[QuarterRollup],
 ) -> tuple[int, int, frozenset[int], Sequence[bytes]]:
-    """Form, digits, the places that keep an edge, and five lanes."""
-    edged = frozenset(at for at, quarter in enumerate(listed) if quarter.edge is not None)
-    decimals = _decimal_lanes(listed)
+    """Form, digits, the places that keep an aligned sample, and five lanes."""
+    aligned = frozenset(at for at, quarter in enumerate(quarters) if quarter.aligned is not None)
+    decimals = _decimal_lanes(quarters)
     if decimals is not None:
         form, digits, encoded = decimals
-        return form, digits, edged, encoded
-    triples = [(quarter.min, quarter.max, quarter.sum) for quarter in listed]
+        return form, digits, aligned, encoded
+    triples = [(quarter.min, quarter.max, quarter.sum) for quarter in quarters]
     lanes = [codec.encode(array("d", lane)) for lane in zip(*triples, strict=True)]
-    form = DOUBLES_WITH_EDGES if edged else DOUBLES
+    form = DOUBLES_WITH_ALIGNED if aligned else DOUBLES
     return form, 0, frozenset(), [*lanes, b"", b""]
 
 
-def _decimal_lanes(listed: Sequence[QuarterRollup]) -> tuple[int, int, list[bytes]] | None:
+def _decimal_lanes(quarters: Sequence[QuarterRollup]) -> tuple[int, int, list[bytes]] | None:
     """Form, digits and lanes; None where they would not give back every bit."""
-    inner = [_inner(quarter) for quarter in listed]
-    edges = [(at, quarter.edge.value) for at, quarter in enumerate(listed) if quarter.edge]
+    inner = [_inner(quarter) for quarter in quarters]
+    samples = [
+        (at, quarter.aligned.value) for at, quarter in enumerate(quarters) if quarter.aligned
+    ]
     # The sum of a whole quarter hour follows from its parts; it has to be the same.
-    sums = [quarter.sum for quarter in listed if quarter.edge]
+    sums = [quarter.sum for quarter in quarters if quarter.aligned]
     parts = [value for n, *lanes in inner if n for value in lanes]
-    scaled = _scaled([*parts, *[value for _, value in edges], *sums])
-    if scaled is None or not all(map(_is_joined, listed)):
+    scaled = _scaled([*parts, *[value for _, value in samples], *sums])
+    if scaled is None or not all(map(_is_joined, quarters)):
         return None
     digits, numbers = scaled
     full = [(at, n) for at, (n, *_) in enumerate(inner) if n]
@@ -231,10 +234,10 @@ def _decimal_lanes(listed: Sequence[QuarterRollup]) -> tuple[int, int, list[byte
     if min(below, default=0) < 0 or min(above, default=0) < 0:
         return None
     rests = [whole - n * mean for whole, mean, (_, n) in zip(totals, means, full, strict=True)]
-    at_edges = numbers[len(parts) : len(parts) + len(edges)]
+    read = numbers[len(parts) : len(parts) + len(samples)]
     by_place = {at: (mean, whole) for (at, _), mean, whole in zip(full, means, totals, strict=True)}
     offsets = []
-    for (at, _), value, joined in zip(edges, at_edges, numbers[-len(sums) :], strict=False):
+    for (at, _), value, joined in zip(samples, read, numbers[-len(sums) :], strict=False):
         mean, whole = by_place.get(at, (0, 0))
         if whole + value != joined:
             return None
@@ -262,19 +265,19 @@ def _scaled(values: Sequence[float]) -> tuple[int, list[int]] | None:
 
 
 def _is_joined(quarter: QuarterRollup) -> bool:
-    """Whether minimum and maximum are those of the edge and the others."""
-    if quarter.edge is None:
+    """Whether minimum and maximum are those of the aligned sample and the others."""
+    if quarter.aligned is None:
         return True
-    value, low, high, _ = quarter.edge
+    value, low, high, _ = quarter.aligned
     joined = (min(value, low), max(value, high)) if quarter.n > 1 else (value, value)
     return joined == (quarter.min, quarter.max)
 
 
 def _inner(quarter: QuarterRollup) -> tuple[int, float, float, float]:
-    """How many samples, minimum, maximum and sum without the edge."""
-    if quarter.edge is None:
+    """How many samples, minimum, maximum and sum without the aligned sample."""
+    if quarter.aligned is None:
         return quarter.n, quarter.min, quarter.max, quarter.sum
-    return quarter.n - 1, *quarter.edge[1:]
+    return quarter.n - 1, *quarter.aligned[1:]
 
 
 def _steps(numbers: Sequence[int]) -> list[int]:
@@ -290,7 +293,7 @@ def _least_steps(means: Sequence[int]) -> tuple[bool, list[int]]:
     return steep, list(map(zigzag, bends if steep else steps))
 
 
-def straightened(bends: Sequence[int]) -> list[int]:
+def _straightened(bends: Sequence[int]) -> list[int]:
     """The opposite: means of steps of steps."""
     steps = [*bends[:1], *accumulate(bends[1:])]
     return list(accumulate(steps))
@@ -298,13 +301,13 @@ def straightened(bends: Sequence[int]) -> list[int]:
 
 def _decimals(packed: RollupSections, counts: Sequence[int]) -> list[_Aggregate]:
     power = codec.POWERS[packed.digits]
-    edges = listed(packed.edged)
-    inner = [n - (at in edges) for at, n in enumerate(counts)]
+    places = listed(packed.aligned)
+    inner = [n - (at in places) for at, n in enumerate(counts)]
     full = [at for at, n in enumerate(inner) if n]
     steps, below, above, rests = (rice.decode(lane, len(full)) for lane in packed.lanes[:4])
     signed = list(map(zagzig, steps))
-    means = straightened(signed) if packed.form & STEEP else list(accumulate(signed))
-    offsets = dict(zip(edges, rice.decode(packed.lanes[4], len(edges)), strict=True))
+    means = _straightened(signed) if packed.form & STEEP else list(accumulate(signed))
+    offsets = dict(zip(places, rice.decode(packed.lanes[4], len(places)), strict=True))
     parts = dict(zip(full, zip(means, below, above, rests, strict=True), strict=True))
     made: list[_Aggregate] = []
     for at, n in enumerate(inner):
@@ -315,12 +318,12 @@ def _decimals(packed: RollupSections, counts: Sequence[int]) -> list[_Aggregate]
             made.append((low_, high_, whole_, None) if n else (nan, nan, 0.0, None))
             continue
         value = mean + zagzig(offsets[at])
-        edge = Edge(value / power, *((low_, high_, whole_) if n else (nan, nan, 0.0)))
+        aligned = AlignedSample(value / power, *((low_, high_, whole_) if n else (nan, nan, 0.0)))
         if n:
             low, high = min(low, value), max(high, value)
         else:
             low = high = value
-        made.append((low / power, high / power, (whole + value) / power, edge))
+        made.append((low / power, high / power, (whole + value) / power, aligned))
     return made
 
 

@@ -184,8 +184,8 @@ class BlockReader:
 
     def apart(
         self, series: int, first: int, end: int, lanes: Sequence[str]
-    ) -> tuple[rollup_arrays.RollupArrays, rollup_arrays.EdgeArrays, list[int]]:
-        """Quarter hours of a series without their edges, the edges, and days of unknown edges.
+    ) -> tuple[rollup_arrays.RollupArrays, rollup_arrays.AlignedArrays, list[int]]:
+        """Quarter hours without aligned samples, these, and the days where they are unknown.
 
         Of the days from `first` to before `end`, only those that have roll-ups.
         """

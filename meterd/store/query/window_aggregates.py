@@ -2,10 +2,10 @@
 
 A window that begins and ends at multiples of half an hour is made of whole quarter hours, but for
 the samples that stand exactly at its ends: that at its start is none of it, that at its end is.
-Roll-ups keep these apart (`edge`), so every window is a run of pieces in time order:
+Roll-ups keep these apart, the *aligned* samples, so every window is a run of pieces in time order:
 
-    edge 10:00 | 10:00 to 10:15, without the edge | 10:15 to 10:30 | edge 10:30 | …
-                └── the window (10:00, 10:30] is these ──────────────────────┘
+    at 10:00 | after 10:00 until before 10:15 | 10:15 until before 10:30 | at 10:30 | …
+               └── the window (10:00, 10:30] is these ──────────────────────────┘
 
 Days without roll-ups that say it (the newest ones, those of old stores, those that wait for
 compaction) are cut into the same pieces out of raw samples.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meterd.model.quantity import GUARDED
-from meterd.store.blocks.rollup import EDGE_MS, QUARTER_MS, QUARTERS
+from meterd.store.blocks.rollup import ALIGNMENT_MS, QUARTER_MS, QUARTERS
 from meterd.store.blocks.slicing import DAY
 from meterd.store.head.catalog import Name
 from meterd.store.query.block_reader import BlockReader
@@ -56,8 +56,8 @@ class WindowAggregates(NamedTuple):
 class _WindowPieces(NamedTuple):
     """Parts of windows, ascending by `keys`; `values` is what the aggregate is made of.
 
-    The key of an edge is twice the number of the quarter hour that begins there, that of the
-    samples behind it one more.
+    The key of an aligned sample is twice the number of the quarter hour that begins there, that of
+    the samples behind it one more.
     """
 
     keys: Times
@@ -72,7 +72,7 @@ def fits(starts: Times, ends: Times) -> bool:
     """Whether all windows (Unix ms) begin and end where roll-ups can tell, and there are some."""
     if ends[-1] - starts[0] < _LEAST_MS:
         return False
-    return not ((starts % EDGE_MS).any() or (ends % EDGE_MS).any())
+    return not ((starts % ALIGNMENT_MS).any() or (ends % ALIGNMENT_MS).any())
 
 
 def window_aggregates(
@@ -187,20 +187,24 @@ def _rolled(
     if not of_days:
         return _of_quarters(blocks, series, days, agg)
     whole = blocks.whole_days(series, days.start, days.stop, _LANES.get(agg, "sum"))
-    has_edge = whole.first_times == whole.days * DAY
-    inner_n, values = whole.n - has_edge, whole.values
+    is_aligned = whole.first_times == whole.days * DAY
+    inner_n, values = whole.n - is_aligned, whole.values
     doubtful = whole.first_times < 0
     if agg in _FOLDS:
-        # Whether another sample is as extreme as the edge is not known of the whole day.
-        doubtful |= has_edge & (whole.firsts == values)
+        # Whether another sample is as extreme as the aligned one is not known of the whole day.
+        doubtful |= is_aligned & (whole.firsts == values)
     else:
-        values = np.where(has_edge, _without(values, whole.firsts), values)
+        values = np.where(is_aligned, _without(values, whole.firsts), values)
     kept = (inner_n > 0) & ~doubtful
     keys = whole.days * (2 * QUARTERS)
-    edges = has_edge & ~doubtful
+    alone = is_aligned & ~doubtful
     parts = [
         _WindowPieces(keys[kept] + 1, inner_n[kept], values[kept]),
-        _WindowPieces(keys[edges], np.ones(int(edges.sum())), whole.firsts[edges]),
+        _WindowPieces(
+            keys[alone],
+            np.ones(int(alone.sum())),
+            whole.firsts[alone],
+        ),
     ]
     unknown: set[int] = set()
     for run in _runs(whole.days[doubtful].tolist()):
@@ -210,9 +214,9 @@ def _rolled(
     return _in_order(parts), unknown
 
 
-def _without(sums: Values, edges: Values) -> Values:
+def _without(sums: Values, aligned: Values) -> Values:
     """Sums without one of their terms."""
-    return _tidy(sums - edges, np.abs(sums))
+    return _tidy(sums - aligned, np.abs(sums))
 
 
 def _tidy(sums: Values, scale: Values) -> Values:
@@ -225,13 +229,17 @@ def _of_quarters(
     blocks: BlockReader, series: int, days: range, agg: str
 ) -> tuple[_WindowPieces, set[int]]:
     lane = _LANES.get(agg)
-    quarters, edges, unknown = blocks.apart(
+    quarters, aligned, unknown = blocks.apart(
         series, days.start, days.stop, () if lane is None else (lane,)
     )
     values = {"min": quarters.low, "max": quarters.high}.get(agg, quarters.total)
     parts = [
         _WindowPieces(2 * quarters.numbers + 1, quarters.n, values),
-        _WindowPieces(2 * edges.numbers, np.ones(len(edges.values)), edges.values),
+        _WindowPieces(
+            2 * aligned.numbers,
+            np.ones(len(aligned.values)),
+            aligned.values,
+        ),
     ]
     return _in_order(parts), set(unknown)
 
@@ -241,7 +249,7 @@ def _cut(track: SeriesArray, agg: str) -> _WindowPieces:
     times, values = track
     if not len(times):
         return _NO_PIECES
-    keys = times // QUARTER_MS * 2 + (times % EDGE_MS > 0)
+    keys = times // QUARTER_MS * 2 + (times % ALIGNMENT_MS > 0)
     first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
     n = np.diff(first, append=len(times)).astype(np.float64)
     fold = _FOLDS.get(agg, np.add)

@@ -1,4 +1,4 @@
-"""Roll-ups as meterd wrote them before edges were kept: format 1."""
+"""Roll-ups as meterd wrote them before aligned samples were kept: format 1."""
 
 from array import array
 from collections.abc import Mapping, Sequence

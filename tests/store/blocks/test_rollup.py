@@ -327,22 +327,22 @@ def test_a_sample_at_a_half_hour_comes_back_apart_from_the_others(
         start = number * QUARTER_MS
         others = [v for t, v in by_time.items() if start < t < start + QUARTER_MS]
         if start not in by_time or number % 2:
-            assert quarter.edge is None
+            assert quarter.aligned is None
             continue
-        assert quarter.edge is not None
-        assert quarter.edge.value == by_time[start]
-        assert quarter.edge.sum == pytest.approx(fsum(others), abs=1e-6)
+        assert quarter.aligned is not None
+        assert quarter.aligned.value == by_time[start]
+        assert quarter.aligned.sum == pytest.approx(fsum(others), abs=1e-6)
         if others:
-            assert quarter.edge[1:3] == (min(others), max(others))
+            assert quarter.aligned[1:3] == (min(others), max(others))
 
 
 def test_edges_of_doubles_that_are_no_decimals_are_not_known() -> None:
     times = [MIDNIGHT, MIDNIGHT + STEP]
     body = pack(DAY, fold(times, [1 / 3, 2 / 3], counter=False))
-    assert not sections(body).edges_known
-    assert unpack(body)[1][FIRST].edge is None
+    assert not sections(body).aligned_known
+    assert unpack(body)[1][FIRST].aligned is None
     later = pack(DAY, fold([MIDNIGHT + 1, MIDNIGHT + STEP], [1 / 3, 2 / 3], counter=False))
-    assert sections(later).edges_known
+    assert sections(later).aligned_known
 
 
 def test_a_day_of_a_meter_at_a_minute_takes_less_than_before() -> None:
@@ -367,6 +367,6 @@ def test_what_an_older_meterd_packed_is_read(readings: tuple[list[int], list[flo
     }
     body = old_rollup.pack(DAY, quarters)
     # As texts: NaN is not equal to itself.
-    without = {number: replace(one, edge=None) for number, one in sorted(quarters.items())}
+    without = {number: replace(one, aligned=None) for number, one in sorted(quarters.items())}
     assert repr(unpack(body)) == repr((DAY, without))
-    assert not sections(body).edges_known
+    assert not sections(body).aligned_known

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from meterd.errors import StoreError
 from meterd.store.blocks import rollup_arrays, rollup_codec
-from meterd.store.blocks.rollup import EDGE_MS, QUARTER_MS, QUARTERS, QuarterRollup, fold
+from meterd.store.blocks.rollup import ALIGNMENT_MS, QUARTER_MS, QUARTERS, QuarterRollup, fold
 from meterd.store.blocks.slicing import DAY as DAY_MS
 
 from . import old_rollup
@@ -86,14 +86,14 @@ def test_edges_come_apart_from_the_others(polls: list[tuple[int, float]], old: i
         for day, some in by_day.items()
         if some
     ]
-    inner, edges, unknown = rollup_arrays.decode_apart(bodies)
+    inner, aligned, unknown = rollup_arrays.decode_apart(bodies)
     assert unknown == [day for day in (0, 1) if by_day[day] and day < old]
     known = {t: v for day in (0, 1) if day >= old for t, v in by_day[day].items()}
-    at_edges = {t // QUARTER_MS: v for t, v in known.items() if t % EDGE_MS == 0}
-    assert dict(zip(edges.numbers.tolist(), edges.values.tolist(), strict=True)) == at_edges
+    at_aligned = {t // QUARTER_MS: v for t, v in known.items() if t % ALIGNMENT_MS == 0}
+    assert dict(zip(aligned.numbers.tolist(), aligned.values.tolist(), strict=True)) == at_aligned
     rest: dict[int, list[float]] = {}
     for time, value in known.items():
-        if time % EDGE_MS:
+        if time % ALIGNMENT_MS:
             rest.setdefault(time // QUARTER_MS, []).append(value)
     assert inner.numbers.tolist() == sorted(rest)
     for number, n, low, high, total in zip(*(lane.tolist() for lane in inner), strict=True):
