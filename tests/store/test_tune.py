@@ -228,3 +228,24 @@ async def test_how_often_is_written_is_said_to_other_machines_at_once(tmp_path: 
         (body,) = connection.execute("SELECT body FROM memo WHERE name = ?", (NAME,)).fetchone()
     assert json.loads(body)["lease"] == 2700.0
     await writer.close()
+
+
+async def test_hours_become_rows_from_the_next_commit_on(tmp_path: Path) -> None:
+    path, clock = tmp_path / "m.db", FakeClock()
+    hour, day = 3_600_000, 86_400_000
+    writer = Writer(f"sqlite:///{path}", commit=3600.0, hours=False, clock=clock)
+    await writer.open()
+
+    async def past(number: int) -> int:
+        """Polls of an hour, sealed; the rows of hours that there are."""
+        writer.take(Poll("main", T0 // hour * hour + number * day, POWER, (5.0,)))
+        clock.utc_ms = T0 // hour * hour + number * day + 12 * hour
+        await writer.settle()
+        with closing(sqlite3.connect(path)) as connection:
+            return int(connection.execute("SELECT count(*) FROM hour").fetchone()[0])
+
+    assert await past(0) == 0
+    writer.tune(WriterOptions(commit=3600.0, hours=True))
+    await writer.flush()
+    assert await past(1) == 1
+    await writer.close()
