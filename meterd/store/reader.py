@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from meterd.store.query.series_array import SeriesArray, Times
     from meterd.store.query.window_aggregates import WindowAggregates
 
-_REPLAY_S = 10.0  # an hour of 1,000 meters at 1 s takes as long
 _LAST_STATEMENT = 8.0  # seconds for a statement that is under way at the end
 _THREADS = 2  # so that one long question does not hold up the quick ones
 
@@ -147,7 +146,6 @@ class Reader:
 
     def names(self) -> list[SeriesInfo]:
         """Every series that holds samples; to be called in a thread. Raises StoreError."""
-        need_replayed(self._memory.catalog)
         extents = self._memory.head.extents()
         infos: list[SeriesInfo] = []
         for name, entry in self._memory.catalog.series.copy().items():
@@ -207,7 +205,6 @@ class Reader:
         To be called in a thread. Raises StoreError.
         """
         memory = self._memory
-        need_replayed(memory.catalog)
         label = self._database.label
         with same_store(memory.catalog), readable_rows(label, memory.catalog.doubt):
             return day_reader.day_samples(
@@ -219,7 +216,6 @@ class Reader:
 
         To be called in a thread. Raises StoreError.
         """
-        need_replayed(self._memory.catalog)
         return day_reader.days_with_samples(
             self._database, self._memory.head, self._memory.catalog, name
         )
@@ -261,7 +257,6 @@ class Reader:
         from meterd.store.query.range_reader import Moment
 
         catalog = self._memory.catalog
-        need_replayed(catalog)
         with same_store(catalog), readable_rows(self._database.label, catalog.doubt):
             # Memory first: what is sealed in between is then seen twice, never not at all.
             head = _recent(self._memory.head, frozenset(names))
@@ -281,13 +276,6 @@ def _legible(place: Database, connection: Connection) -> None:
     for flaw in foreign_rows.find_rows(connection, foreign_rows.NAMES):
         text = f"{place.label}: {flaw}; start meterd once, which puts it aside"
         raise StoreError(text, code=StoreCode.CORRUPT)
-
-
-def need_replayed(catalog: Catalog) -> None:
-    """Waits until a start has read the WAL. Raises StoreError (unavailable) where it takes long."""
-    if not catalog.replayed.wait(_REPLAY_S):
-        text = "the store still reads what was polled before the last start; ask again soon"
-        raise StoreError(text, code=StoreCode.UNAVAILABLE)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from meterd.store.compaction.session import StoreSession
 from meterd.store.db import lockfile, migrate, ownership
 from meterd.store.db.sqlite import SqliteDatabase
 from meterd.store.engine.spool_policy import SpoolPolicy
+from meterd.store.engine.storage_engine import StorageEngine
 from meterd.store.writer import Writer
 
 from .rigs import NEVER, Hands, poll, samples, store, url_of
@@ -35,6 +36,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "spool": (SpoolPolicy, "open"),
     "schema": (migrate, "upgrade"),
     "ledger": (StoreSession, "__init__"),
+    "load": (StorageEngine, "_load"),
     "memos": (StoreSession, "memos"),
 }
 

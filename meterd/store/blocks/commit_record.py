@@ -34,7 +34,6 @@ MOST_BYTES = 1 << 28  # inflated; a damaged length must not eat the memory
 _WHAT = "a journal row"
 _LEVEL = 4  # 7 % smaller than 1, for 0.02 µs a sample
 _WINDOW, _MEMORY = -15, 6
-_SHAPES_BYTES = 1 << 15
 
 _Pick = Callable[["array[float]"], Iterable[float]]
 
@@ -143,30 +142,6 @@ def decode_rows(body: bytes) -> list[Chunk]:
     (corrupt).
     """
     return _decoded(body, by_row=True)
-
-
-def newest_times(body: bytes) -> dict[int, int]:
-    """The last time (Unix ms) of each device; no values are read. Raises StoreError (corrupt)."""
-    with verified(_WHAT, FORMAT, body) as outside:
-        size, packed = outside.number(), outside.rest()
-        if size > MOST_BYTES:
-            raise Damage(f"{size} bytes")
-        # Times come first. All is inflated only where there are very many of them.
-        for most in (_SHAPES_BYTES, size):
-            stream = zlib.decompressobj(_WINDOW)
-            cursor = Cursor(stream.decompress(packed, min(most, size)))
-            try:
-                devices, times, _ = _read_shapes(cursor)
-            except Damage:
-                if most >= size:
-                    raise
-            else:
-                break
-        newest: dict[int, int] = {}
-        for device, mine in zip(devices, times, strict=True):
-            if mine:
-                newest[device] = max(newest.get(device, mine[-1]), mine[-1])
-        return newest
 
 
 def _decoded(body: bytes, *, by_row: bool) -> list[Chunk]:

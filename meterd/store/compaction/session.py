@@ -1,12 +1,11 @@
 """The session: the store open for writing, with every statement that writes to it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, select, update
 
-from meterd.errors import StoreError
 from meterd.store.blocks import commit_record
 from meterd.store.blocks.chunk import Chunk
 from meterd.store.compaction.stored_blocks import StoredBlocks
@@ -113,19 +112,6 @@ class StoreSession(StoredBlocks):
         """Of the WAL's rows. Raises StoreError."""
         with self.transaction() as connection:
             return self._rights.numbers(connection)
-
-    def newest_in_journal(self) -> dict[int, int]:
-        """The last time (Unix ms) of each device in the WAL, as far as its rows can be read.
-
-        For a store that we write alone. Raises StoreError.
-        """
-        newest: dict[int, int] = {}
-        with self.transaction() as connection:
-            for body in connection.scalars(select(journal.c.body)):
-                with suppress(StoreError):  # told when it is replayed
-                    for number, time in commit_record.newest_times(body or b"").items():
-                        newest[number] = max(time, newest.get(number, time))
-        return newest
 
     def journal(self) -> Iterator[tuple[int, list[Chunk]]]:
         """Every number with its chunks, oldest first. Raises StoreError."""

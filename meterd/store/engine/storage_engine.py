@@ -89,7 +89,6 @@ class StorageEngine:
         self._session: StoreSession | None = None
         self._wal_rows: dict[int, int] = {}
         self._loaded = False
-        self._is_unread = False  # whether the session is open and its WAL not replayed yet
         self._notices: deque[Notice] = deque() if notices is None else notices
         self._compared = False  # whether a database and the file beside it were compared
         self._generation_memo = ""
@@ -132,38 +131,6 @@ class StorageEngine:
             self._day_compactor.merging = not to_file
             self._schedule = self._maintenance_tasks()
 
-    def begin(self) -> StoreSession:
-        """Opens the store as far as names and memos; its WAL is replayed by `open`.
-
-        So devices are polled without waiting for it. Readers do wait. Raises StoreError.
-        """
-        if self._session is not None or self._loaded or not self._can_replay_later():
-            return self.open()
-        session = self._new_session()
-        try:
-            self._accept_files(session)
-            newest, names = session.newest_in_journal(), self._catalog.names
-            has_rows = bool(session.numbers())
-        except BaseException:
-            session.close()
-            raise
-        self._catalog.unread = {
-            names[number]: time for number, time in newest.items() if number in names
-        }
-        if has_rows:
-            self._catalog.replayed.clear()
-        self._session, self._is_unread = session, True
-        return session
-
-    def _can_replay_later(self) -> bool:
-        """Whether all of the WAL is in its table, and ours alone."""
-        path = self._database.path
-        return (
-            self._share is None
-            and self._file_wal is None
-            and (path is None or not file_wal.path_beside(path).exists())
-        )
-
     def open(self) -> StoreSession:
         """The open store. Opened again after each failure, since the file may have been replaced.
 
@@ -179,24 +146,14 @@ class StorageEngine:
                 session.close()
                 raise
             self._session = session
-        elif self._is_unread:
-            self._load(self._session)
-        if self._is_unread or not self._catalog.replayed.is_set():
-            self._is_unread = False
-            self._catalog.unread = {}
-            self._catalog.replayed.set()
         return self._session
 
     def _accept(self, session: StoreSession) -> None:
-        self._accept_files(session, load=True)
-
-    def _accept_files(self, session: StoreSession, *, load: bool = False) -> None:
         before, files = self._catalog.files, session.files
         differ = before is not None and files is not None and before.database != files.database
         if self._loaded and files is not None and differ:
             raise GoneError(f"{files.path} is another file by now")
-        if load:
-            self._load(session)
+        self._load(session)
         self._catalog.files = files
         if files is not None:
             files.is_kept = True
@@ -215,7 +172,7 @@ class StorageEngine:
         """Closes the connection after a failure: its state is not trusted."""
         self._hour_compactor.interrupt()
         # Taken first, so that nobody closes it a second time.
-        session, self._session, self._is_unread = self._session, None, False
+        session, self._session = self._session, None
         if session is not None:
             session.close()
         if self._file_wal is not None:

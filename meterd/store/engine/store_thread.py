@@ -172,14 +172,12 @@ class StoreThread:
         return True
 
     def _open(self) -> None:
-        """Opens the store and loads the memos; the WAL is replayed with what comes first."""
+        """Opens the store and loads the memos."""
         if not self._was_open:
-            self.recalled = self._engine.begin().memos()
+            self.recalled = self._engine.open().memos()
             self._was_open = True
 
     def _work(self) -> None:
-        if self.writable:
-            self._attempt(self._engine.open)
         first = self._commit if self.writable else min(self._commit, _RETRY)
         due = self._clock.monotonic() + first
         while not self.stopping:

@@ -1,6 +1,5 @@
 """The catalogue: numbers of devices and series, and the first and last sample of each series."""
 
-import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,10 +55,6 @@ class Catalog:
         self.shared = False  # whether other meterds number series, too (cluster/leases.py)
         self.files: FileIdentities | None = None  # of the database that the numbers are of
         self.doubted = False  # a reader has met a row that no meterd wrote
-        # Set but for the time in which a start reads the WAL: until then history lacks its polls.
-        self.replayed = threading.Event()
-        self.replayed.set()
-        self.unread: dict[str, int] = {}  # of these the last time (Unix ms) of each device
         self.readers: list[Callable[[], None]] = []  # have each close what it keeps open
         # Names that devices had and none has now, by what they are called now. One object for all
         # time: the memory (head.py) has it, too.

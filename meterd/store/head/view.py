@@ -64,8 +64,6 @@ def newest_rows(batch: SeriesBatch, catalog: Catalog) -> Iterator[Row]:
 def last_times(head: ReadableHead, catalog: Catalog) -> dict[str, int]:
     """The last time (Unix ms) of each device, committed or not."""
     newest = head.newest()
-    for name, time in catalog.unread.items():
-        newest[name] = max(time, newest.get(name, time))
     for entry in list(catalog.by_id.values()):
         if entry.last is not None:
             newest[entry.name[0]] = max(entry.last, newest.get(entry.name[0], entry.last))
